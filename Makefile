@@ -108,6 +108,7 @@ attacks: $(READY)  ## the attacks of tests/attacks at full strength, 20 minutes,
 
 docs: $(READY)  ## write the documents that are made from code and reports
 	$(BIN)/python docs/write_cli.py
+	$(BIN)/python docs/write_python.py
 	$(BIN)/python docs/write_report_schema.py
 	$(BIN)/python docs/write_server.py
 	$(BIN)/python docs/write_serving.py

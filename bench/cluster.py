@@ -92,7 +92,7 @@ def compared(work: Callable[[Runner], bytes], ways: dict[str, Runner]) -> dict[s
 
 
 def lists(workspace: Path, out: Path, runner: Runner) -> bytes:
-    recommend(workspace, out, 10, runner=runner)
+    recommend(workspace, out, k=10, runner=runner)
     return out.read_bytes()
 
 

@@ -212,7 +212,7 @@ def main() -> None:
         ]
         table, found, others = in_browser(made.folder, named, timed, said.loads)
         console.print(table)
-        right = [[item.item_id for item in recommender.session(one, K, explore=False).items] for one in named]
+        right = [[item.item_id for item in recommender.query(session=one, k=K, explore=False).items] for one in named]
         stored = [[ids[row] for row in one] for one in lists(recommender.ranker, recommender.ranker.store, users)]
         for what, own, server in (("session", found, right), ("query of a user", others, stored)):
             console.print(f"lists that are not those of a {what}: {differing(own, server):,} of {len(own):,}")

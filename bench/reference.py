@@ -272,7 +272,7 @@ def http(place: Path) -> dict[str, Any]:
     asked: dict[str, tuple[str, str, dict[str, Any] | None]] = {}
     for user in users:
         asked[f"{user}: reasons"] = ("POST", lists, {**quiet, "user_id": user, "explore": False, "explain": True})
-        asked[f"{user}: seen"] = ("POST", lists, {**quiet, "user_id": user, "explore": False, "seen": "show"})
+        asked[f"{user}: seen"] = ("POST", lists, {**quiet, "user_id": user, "explore": False, "filter_seen": False})
         asked[f"{user}: diverse"] = ("POST", lists, {**quiet, "user_id": user, "explore": False, "diversity": 0.5})
         asked[f"{user}: explore"] = ("POST", lists, {**quiet, "user_id": user})
     for user in users[:10]:

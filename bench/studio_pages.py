@@ -40,7 +40,7 @@ def pages(workspace: Path) -> dict[str, tuple[str, bool]]:
     """Addresses by name, and whether it is a part of a page."""
     with Shop(None, workspace).recommender() as recommender:
         person = recommender.generation.users.between(0, 1)[0].user_id
-        item = recommender.query(person, 1).items[0].item_id
+        item = recommender.query(person, k=1).items[0].item_id
     parts = {name: f"/studio/item/{name}?item_id={item}" for name in ("numbers", "neighbours", "audience")}
     whole = {
         **NAVIGATION,

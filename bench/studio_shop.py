@@ -62,7 +62,7 @@ class LivelyShop:
                 events = []
                 for visit in life.visits(day):
                     user = life.shop.users[visit.user].user_id
-                    answer = recommender.query(user, 10, fallback="popular")
+                    answer = recommender.query(user, k=10, fallback="popular")
                     places = {item.item_id: item.propensity for item in answer.items if item.item_id in life.rows}
                     events += life.visit(visit, places, answer.request_id).events
                 self.shop.events.append(events)

@@ -77,7 +77,7 @@ class Copy:
     def lists(self, people: Sequence[str]) -> Lists:
         """The first ten of each."""
         with self.shop.recommender() as recommender:
-            return {user: [i.item_id for i in recommender.query(user, 10, explore=False).items] for user in people}
+            return {user: [i.item_id for i in recommender.query(user, k=10, explore=False).items] for user in people}
 
 
 def moved(before: Lists, after: Lists) -> float:

@@ -1,4 +1,4 @@
-"""How long the user encoder takes for one history, beside torch; and `molar query --items` as a whole process.
+"""How long the user encoder takes for one history, beside torch; and `molar query --session` as a whole process.
 
 OMP_NUM_THREADS=1 python bench/user_encoder.py WORKSPACE [--histories N]
 """
@@ -85,7 +85,7 @@ def processes(workspace: Path) -> Table:
         items = ",".join(recommender.generation.table.item_id(row) for row in user.history[-3:])
     table = Table("process", "best, s", "MB", box=None)
     molar = Path(sys.executable).with_name("molar")
-    for name, value in (("--items", items), ("--user", user.user_id)):
+    for name, value in (("--session", items), ("--user", user.user_id)):
         runs = [process([molar, "query", name, value, "--workspace", workspace]) for _ in range(_PROCESSES)]
         table.add_row(f"molar query {name}", f"{min(s for s, _ in runs):.2f}", f"{min(m for _, m in runs):.0f}")
     return table

@@ -39,7 +39,8 @@ def _sections(command: Any, path: list[str]) -> list[str]:
 def _row(parameter: Any) -> str:
     names = [*parameter.opts, *parameter.secondary_opts]
     option = " ".join(f"`{name if name.startswith('-') else name.upper()}`" for name in names)
-    default = parameter.default
+    told = getattr(parameter, "show_default", None)
+    default = told if isinstance(told, str) else parameter.default
     known = "" if default in (None, False, True, ...) or callable(default) else f" (default: {default})"
     return f"| {option} | {_plain(getattr(parameter, 'help', None) or '')}{known} |"
 

@@ -19,6 +19,7 @@ TEXT = 4_096  # bytes of a text to search by
 PHOTO = 10 << 20  # bytes of a photo's file that is sent to search by
 ID = 2_048  # bytes of the id of an item or a user, or of the name of a field
 IDS = 10_000  # ids that one request excludes or is limited to
+FIELDS = 100  # attributes of items that one request asks for
 SESSION = 1_000  # items of a session
 USERS = 10_000_000  # users that `molar recommend` is asked for by name
 COMPARED_PEOPLE = 2_000  # people whose lists are made twice to be compared

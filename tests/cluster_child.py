@@ -67,7 +67,7 @@ def recommended(workspace: str, shop: str, folder: str, size: int) -> dict[str, 
     told = {}
     for workers in (0, 1, 2, 4):
         runner = RayRunner(_address(workspace), workers) if workers else None
-        report = batch.recommend(Path(shop), Path(folder, f"{workers}.parquet"), 5, runner=runner)
+        report = batch.recommend(Path(shop), Path(folder, f"{workers}.parquet"), k=5, runner=runner)
         told[workers] = {"shards": report.shards, "made": report.made, "users": report.users}
     return told
 

@@ -72,7 +72,7 @@ def plant(trained, root: Path) -> Place:
         store.assign([Assignment("autumn", user, "control", 1)])
     factorise(shop.opened(), ALSSettings(), SplitSettings(), people=True)  # as a training has them that is at work
     (root / "lists").mkdir()
-    shop.recommend(root / "lists/recommendations.parquet", 3, users=[user, trained.user], processes=1)
+    shop.recommend(root / "lists/recommendations.parquet", k=3, users=[user, trained.user], processes=1)
     (log,) = (root / ".molar/interactions").glob("*/interactions.parquet")
     copy = root / ".molar/evaluation/models/temporal/interactions/1"  # as a model's own workspace
     copy.mkdir(parents=True)

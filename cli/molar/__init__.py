@@ -18,6 +18,7 @@ from molar.sources import demo, import_dataset
 from molar_retrieval import __version__
 from molar_retrieval.errors import MolarError
 from molar_retrieval.frames import Frame
+from molar_retrieval.ranking.query import Query
 
 if TYPE_CHECKING:
     from molar import metrics, splits
@@ -39,6 +40,7 @@ __all__ = [
     "Initial",
     "Model",
     "MolarError",
+    "Query",
     "Settings",
     "Shop",
     "Split",

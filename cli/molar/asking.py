@@ -1,9 +1,9 @@
 """What is asked of a shop: lists for people and sessions, searches, lists of everybody."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from molar.base import ShopBase
 from molar.choosing import IndexFallback, refuse, server_of
@@ -11,9 +11,7 @@ from molar.clustering import processes as processes_here
 from molar.clustering import runner_of
 from molar_retrieval import limits
 from molar_retrieval.errors import shown
-from molar_retrieval.ranking.objectives import Seen
-from molar_retrieval.ranking.query import Fallback, honest
-from molar_retrieval.workspace.config_files import ObjectiveName
+from molar_retrieval.ranking.query import Query, QueryOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from molar_indexes.batch import RecommendReport
     from molar_indexes.recommender import Recommender
     from molar_indexes.server.config import ServerConfig
-    from molar_retrieval.ranking.filters import Expression
     from molar_retrieval.ranking.results import Recommendations
     from molar_retrieval.workspace.artefacts import Workspace
 
@@ -82,168 +79,90 @@ class Asking(ShopBase):
     def query(
         self,
         user_id: str | None = None,
-        k: int = 10,
+        query: Query | None = None,
         *,
-        session_id: str | None = None,
-        where: "Expression | str | None" = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        seen: Seen = "hide",
-        objective: ObjectiveName | None = None,
-        diversity: float = 0.0,
-        calibrate: str | None = None,
-        calibration: float = 0.5,
-        rerank: bool = True,
-        explore: bool = True,
-        explain: bool = False,
-        language: str = "en",
-        fallback: Fallback = "none",
+        anonymous_id: str | None = None,
+        session: Sequence[str] = (),
+        **options: Unpack[QueryOptions],
     ) -> "Recommendations":
-        """What somebody should see next, by all that they did up to now.
+        """Recommend items to a user, by all interactions up to now.
 
         Args:
-            user_id: The user.
-            k: How many items.
-            session_id: Instead of a user, somebody of whom the event log knows a session alone.
-            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            seen: Whether items of the history may come back.
-            objective: ``next_item`` or ``future_items``; None: the first one of ``[align] objectives``.
-            diversity: Weight of unlikeness among the items, 0 to 1.
-            calibrate: A field whose mix in the history the list should have.
-            calibration: How much that counts, 0 to 1.
-            rerank: Whether the second stage moves what it can.
-            explore: Whether new items are drawn for the places in which they are tried.
-            explain: Whether to say why.
-            language: Of the reasons.
-            fallback: ``popular`` answers people without history.
+            user_id: The user; unknown ones get popular items, which ``basis`` of the answer says.
+            query: The options; None: their defaults.
+            anonymous_id: Instead of a user, an anonymous visitor of the event log.
+            session: Instead of a user, the items that somebody just looked at, oldest first.
+            **options: Options of :class:`molar.Query` that win over those of ``query``.
         """
         with self.recommender() as recommender, suggesting_ids(recommender.workspace):
-            return recommender.query(
-                user_id, k, session_id=session_id, where=where, exclude=exclude, only=only, rules=rules, seen=seen,
-                objective=objective, diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank,
-                explore=explore, explain=explain, language=language, fallback=fallback,
-            )  # fmt: skip
+            return recommender.query(user_id, query, anonymous_id=anonymous_id, session=session, **options)
 
-    @honest
-    def similar(
-        self,
-        item_id: str,
-        k: int = 10,
-        *,
-        where: "Expression | str | None" = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        fallback: Fallback = "none",
-    ) -> "Recommendations":
-        """The items whose content is most like that of an item.
+    def similar(self, item_id: str, query: Query | None = None, **options: Unpack[QueryOptions]) -> "Recommendations":
+        """The items whose content is most similar to that of an item.
 
         Args:
             item_id: The item.
-            k: How many items.
-            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            fallback: ``popular`` answers where nothing is known of the item.
+            query: The options of every list; those of users are refused.
+            **options: See :meth:`query`.
         """
         with self.recommender() as recommender:
-            return recommender.similar(
-                item_id, k, where=where, exclude=exclude, only=only, rules=rules, fallback=fallback
-            )
+            return recommender.similar(item_id, query, **options)
 
-    @honest
     def search(
         self,
         text: str | None = None,
+        query: Query | None = None,
         *,
         image: "str | Path | Image | None" = None,
-        similar: str | None = None,
+        similar_to: str | None = None,
         user_id: str | None = None,
-        session_id: str | None = None,
-        k: int = 10,
-        seen: Seen = "show",
-        where: "Expression | str | None" = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        fallback: Fallback = "none",
+        anonymous_id: str | None = None,
+        **options: Unpack[QueryOptions],
     ) -> "Recommendations":
-        """The items that words, a photo or another item ask for, or several of them together.
+        """Search by words, a photo or another item, or several of them together.
 
         Args:
             text: In words.
+            query: The options of every list, ``filter_seen`` and ``as_of``; without it searches show what a user has.
             image: A file or an image.
-            similar: An item to be like.
+            similar_to: An item to be like.
             user_id: For whom; what suits them comes first among what fits as well.
-            session_id: Instead of a user, somebody of whom the event log knows a session alone.
-            k: How many items.
-            seen: Whether items that they have may come.
-            where: Condition on the items' attributes: ``category in (Shoes, Vases) and price < 40``.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            fallback: ``popular`` searches for nobody where nothing is known of them, and answers where nothing is left
-                to search by.
+            anonymous_id: Instead of a user, an anonymous visitor of the event log.
+            **options: See :meth:`query`.
         """
         with self.recommender() as recommender, suggesting_ids(recommender.workspace):
             return recommender.search(
-                text, image, k, similar=similar, user_id=user_id, session_id=session_id, seen=seen, where=where,
-                exclude=exclude, only=only, rules=rules, fallback=fallback,
-            )  # fmt: skip
+                text, query, image=image, similar_to=similar_to, user_id=user_id, anonymous_id=anonymous_id, **options
+            )
 
     def recommend(
         self,
         out: str | Path = "recommendations.parquet",
-        k: int = 10,
+        query: Query | None = None,
         *,
         users: Sequence[str] | None = None,
         segment: str | None = None,
-        where: "Expression | str | None" = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        seen: Seen = "hide",
-        objective: ObjectiveName | None = None,
-        diversity: float = 0.0,
-        calibrate: str | None = None,
-        calibration: float = 0.5,
-        rerank: bool = True,
-        explore: bool = True,
         processes: int | None = None,
         rules_file: str | Path | None = None,
         index: str | None = None,
         index_fallback: IndexFallback | None = None,
         cluster: str | None = None,
+        **options: Unpack[QueryOptions],
     ) -> "RecommendReport":
         """Write the lists of all users, or of some, to a file; a run that was killed goes on where it was.
 
         Args:
             out: The file, ``.parquet``, ``.csv`` or ``.jsonl``.
-            k: How many items for each.
+            query: The options; ``k`` is at most 10,000.
             users: Whose lists; None: all.
-            segment: Only people whose attributes fulfil this condition.
-            where: See :meth:`query`.
-            exclude: See :meth:`query`.
-            only: See :meth:`query`.
-            rules: See :meth:`query`.
-            seen: See :meth:`query`.
-            objective: See :meth:`query`.
-            diversity: See :meth:`query`.
-            calibrate: See :meth:`query`.
-            calibration: See :meth:`query`.
-            rerank: See :meth:`query`.
-            explore: See :meth:`query`.
+            segment: Only users whose attributes fulfil this condition.
             processes: How many of this machine work at once; None: one per core.
             rules_file: A file of rules; None: ``rules.toml`` beside the workspace, if there is one.
             index: See :meth:`server`.
             index_fallback: See :meth:`server`.
             cluster: Who does the work: ``ray://HOST:PORT``: that cluster; ``cluster``: the one of the settings; None:
                 this machine.
+            **options: See :meth:`query`.
         """
         from molar_indexes.batch import recommend
         from molar_retrieval.workspace.threads import keep_freed_memory
@@ -255,10 +174,8 @@ class Asking(ShopBase):
             limits.whole("processes", processes, limits.PROCESSES)
         with self.progress() as progress:
             return recommend(
-                self.workspace, Path(out), k, users=users, segment=segment, where=where, exclude=exclude, only=only,
-                rules=rules, seen=seen, objective=objective, diversity=diversity, calibrate=calibrate,
-                calibration=calibration, rerank=rerank, explore=explore,
+                self.workspace, Path(out), query, users=users, segment=segment,
                 rules_file=None if rules_file is None else Path(rules_file),
                 runner=runner_of(self, cluster, processes_here(processes)),
-                server=self.server(index, index_fallback), progress=progress,
+                server=self.server(index, index_fallback), progress=progress, **options,
             )  # fmt: skip

@@ -189,11 +189,11 @@ class _Run:
                 day.bought.append(((visit.at - midnight) / 3_600, self._knows(visit.user, item_id)))
 
     def _answer(self, user: int, **more: Any) -> "Recommendations":
-        return self._recommender.query(self._life.shop.users[user].user_id, fallback="popular", **{"k": K, **more})
+        return self._recommender.query(self._life.shop.users[user].user_id, **{"k": K, **more})
 
     def _knows(self, user: int, item_id: str) -> bool:
         """Whether an answer of now knows that somebody has an item: it is hidden from them."""
-        answer = self._answer(user, k=1, only=[item_id])
+        answer = self._answer(user, k=1, candidates=[item_id])
         return answer.basis != "popularity" and not answer.items
 
     def _churn(self) -> float | None:

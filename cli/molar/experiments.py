@@ -74,8 +74,8 @@ class Experiments(Planning):
                 it; None: what is live.
             preset: Instead of its name, the preset with which it was trained; the last one of these.
             rules: A file of rules for the treatment, or what it would hold; None: those of the shop.
-            options: Options of the treatment's questions: ``diversity``, ``calibrate``, ``calibration``, ``rerank``,
-                ``explore``, ``rules``; they win over what a page asks for.
+            options: Options of the treatment's queries, see :data:`molar_retrieval.experiments.definition.OPTIONS`;
+                they win over what a page asks for.
             shows: What the treatment shows: ``lists`` of one's own, the ``popular`` one, or ``nothing``.
             control_generation: As ``generation``, of the control arm.
             control_preset: As ``preset``, of the control arm.

@@ -323,18 +323,20 @@ class _Lists:
         from molar_eval.experiments.arms import ListWanted
         from molar_retrieval.ranking.results import new_id
 
-        who = shopper.sent
+        who: dict[str, Any] = {
+            {"session_id": "anonymous_id"}.get(name, name): value for name, value in shopper.sent.items()
+        }
         person = None if shopper.anonymous and user not in self._acted else shopper.user_id
 
-        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Recommendations":
+        def listed(recommender: "Recommender", options: Mapping[str, Any], last_event: int | None) -> "Recommendations":
             key = id(recommender), repr(sorted(options.items())), person
             if (known := self._made.get(key) if self.kept else None) is None:
                 asked = {"explore": False, **who, **options}
-                known = self._made[key] = recommender.query(**asked, k=K, fallback="popular", as_of=as_of)
+                known = self._made[key] = recommender.query(**asked, k=K, last_event=last_event)
             return replace(known, request_id=new_id())
 
         def popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Recommendations":
-            return recommender.popular(K, rules=options.get("rules", True), **who)
+            return recommender.popular(k=K, rules=options.get("rules", True), **who)
 
         return ListWanted(listed, popular)
 

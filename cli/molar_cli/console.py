@@ -141,6 +141,10 @@ class Console:
                 self._noted.add(text)
                 self._print(self._err, _said(text), style="dim")
 
+    def warn(self, text: str) -> None:
+        """Tell what may be a mistake, quiet or not."""
+        self._print(self._err, _said(text), label="warning:", of_label="bold yellow")
+
     def error(self, message: str, hint: str) -> None:
         """Say what is wrong with what, and what to do."""
         self._print(self._err, _said(message), label="error:", of_label="bold red")

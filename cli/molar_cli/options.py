@@ -1,11 +1,16 @@
 """Options that several commands share, spelled once."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import typer
+
+from molar_retrieval.errors import SettingsError, shown
+from molar_retrieval.ranking.query import Option, Query, QueryOptions, options_of
 
 
 def option(help: str, *names: str, metavar: str | None = None, **more: Any) -> Any:
@@ -44,30 +49,12 @@ CatalogueArgument = Annotated[
     Path,
     typer.Argument(help="Folder with items.parquet, .csv or .jsonl and images/; or that file.", show_default=False),
 ]
-KOption = Annotated[int, typer.Option("-k", help="How many items, at most 1,000.")]
-ListedOption = Annotated[int, typer.Option("-k", help="How many items for each, at most 10,000.")]
-WhereOption = Annotated[
-    str | None, option("Items to choose from: genres = Drama and year >= 1990.", metavar="CONDITION")
-]
-ExcludeOption = Annotated[str | None, option("Items that must not come.", metavar="ID,ID")]
-OnlyOption = Annotated[str | None, option("The only items that may come.", metavar="ID,ID")]
-SeenOption = Annotated[Literal["hide", "show"], typer.Option(help="Items that a user already has.")]
-ObjectiveOption = Annotated[
-    Literal["next_item", "future_items"] | None,
-    option("What is taken next, or all that is taken later. Default: what it was trained for."),
-]
-DiversityOption = Annotated[
-    float, typer.Option(metavar="0…1", help="How much the items should differ in what they look like.")
-]
-CalibrateOption = Annotated[str | None, option("Mix this field's values as the history does.", metavar="FIELD")]
-RerankOption = Annotated[bool, typer.Option("--rerank/--no-rerank", help="Ask the second stage, if there is one.")]
-ExploreOption = Annotated[
-    bool, typer.Option("--explore/--no-explore", help="Try new items in the places that are theirs, by a draw.")
-]
 ConditionOption = Annotated[
     str | None, option("Only items that fulfil this: category = Shoes.", "--where", metavar="CONDITION")
 ]
-RulesOption = Annotated[Path | None, option("Rules instead of rules.toml beside the workspace.", metavar="FILE")]
+RulesOption = Annotated[
+    Path | None, option("Rules instead of rules.toml beside the workspace.", "--rules", metavar="FILE")
+]
 StageOption = Annotated[
     bool, option("Publish beside what is live, which stays: see molar index diff, then rollback.", "--stage")
 ]
@@ -93,12 +80,77 @@ ClusterOption = Annotated[
         help="Ray cluster that does the work: ray://HOST:10001; cluster: that of the settings. Default: this machine.",
     ),
 ]  # fmt: skip
-NoRulesOption = Annotated[bool, option("Leave the shop's rules aside.", "--no-rules")]
 RevisionOption = Annotated[str | None, option("Commit or tag of a hub model.")]
 DeviceOption = Annotated[str | None, option("cpu, cuda, cuda:1, mps.")]
 OfflineOption = Annotated[bool | None, option("Never ask a model hub.", "--offline")]
 
 
-def names(text: str | None) -> list[str] | None:
-    """Ids separated by commas; None where nothing was said."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def names(text: str) -> list[str]:
+    """Ids separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+DEFAULTS: QueryOptions = {}
+"""Of a query: no option is given."""
+
+
+def check_rules(file: Path | None, options: QueryOptions) -> None:
+    """Refuse a file of rules that are not applied."""
+    if file is not None and not options.get("rules", True):
+        raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
+
+
+def query_options(kind: type[Query], used: Collection[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a query that are ``used``, in the place of its parameter ``options``.
+
+    As that it gets, by name, those that were given.
+    """
+    own = {name: one for name, one in options_of(kind).items() if name in used}
+    made = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=_typed(one))
+        for name, one in own.items()
+    ]
+
+    def decorated(body: Callable[..., None]) -> Callable[..., None]:
+        def called(run: Any, **said: Any) -> None:
+            given = {name: _read(own[name], value) for name in own if (value := said.pop(name)) is not None}
+            body(run, options=given, **said)
+
+        parameters = [
+            one for each in signature(body).parameters.values() for one in (made if each.name == "options" else [each])
+        ]
+        called.__name__, called.__doc__ = body.__name__, body.__doc__
+        called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return called
+
+    return decorated
+
+
+def _typed(one: Option) -> Any:
+    """The type of a parameter that is an option of a query, with its range and help; the query checks what is said."""
+    spelled = one.extra.get("cli") or f"--{one.name.replace('_', '-')}"
+    kind, metavar = one.kind, None
+    if kind is bool and "cli" not in one.extra:
+        spelled = f"{spelled}/--no-{spelled[2:]}"
+    if get_origin(kind) is tuple:
+        kind, metavar = str, "NAME,NAME" if one.name == "fields" else "ID,ID"
+    elif kind is datetime:
+        kind, metavar = str, "TIME"
+    elif kind in (int, float):
+        metavar = f"{one.least:,}…{one.most:,}"
+    shown = str(one.default) if one.default not in (None, ()) and kind is not bool else False
+    return Annotated[kind | None, typer.Option(spelled, help=one.description, metavar=metavar, show_default=shown)]
+
+
+def _read(one: Option, value: Any) -> Any:
+    """What was said as the type of an option."""
+    if get_origin(one.kind) is tuple:
+        return names(value)
+    if one.kind is not datetime:
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError as error:
+        raise SettingsError(
+            f"{one.name} = {shown(value)} is no point in time", "give it as 2026-11-30T18:00Z"
+        ) from error

@@ -85,13 +85,13 @@ def command(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
             for name, (kind, default) in _SHARED.items()
             if name not in without
         ]
-        called = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        called = Parameter("of_click", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [called, *list(signature(body).parameters.values())[1:], *shared]
 
-        def run_in_session(context: typer.Context, **said: Any) -> None:
+        def run_in_session(of_click: typer.Context, **said: Any) -> None:
             common = {option.name: said.pop(option.name) for option in shared}
             catalogue = said.get("catalog") or said.get("catalogue")
-            name = context.command_path.partition(" ")[2]
+            name = of_click.command_path.partition(" ")[2]
             with session(name, **common, catalogue=catalogue) as run:
                 body(run, **said)
 

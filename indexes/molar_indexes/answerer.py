@@ -21,13 +21,13 @@ from molar_indexes.generations import Generation
 from molar_indexes.live_state import OBJECTING, LiveItems, LivePerson, Overlay, OverlayState
 from molar_indexes.sessions import SessionReader
 from molar_indexes.users import UserRecord
-from molar_retrieval import columns, limits
-from molar_retrieval.errors import RequestError, shown
+from molar_retrieval import columns
+from molar_retrieval.errors import RequestError, shown, suggestion
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser, of_key
 from molar_retrieval.privacy.suppression import EVER
 from molar_retrieval.ranking.index_protocol import Index, SparseVector, StoredItem, Vector
 from molar_retrieval.ranking.objectives import NEXT_ITEM, Objective, served
-from molar_retrieval.ranking.query import Fallback, Listing, Query, ResolvedQuery, ScoredItem
+from molar_retrieval.ranking.query import BatchQuery, Fallback, Listing, Query, ResolvedQuery, ScoredItem, combined
 from molar_retrieval.ranking.results import Recommendation, Recommendations, new_id
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.config_files import ObjectiveName
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from molar_retrieval.ranking.ranker import Ranker
 
 POPULARITY = "popularity"
+_NAMED = 3  # unknown fields that notes name
 _MORE = 10  # popular items that are looked at at once, beside those asked for
 
 
@@ -85,13 +86,23 @@ def told(
         basis=basis,
         items=items,
         shortfall=_shortfall(generation, request, basis, len(items)),
-        notes=[*generation.notes, *request.notes, *listing.notes],
+        notes=[*generation.notes, *request.notes, *listing.notes, *_no_fields(generation, request.query.fields)],
         timings_ms=milliseconds | {"total": round(sum(milliseconds.values()), 3)},
-        request_id=new_id(request.now),
+        request_id=new_id(None if request.query.as_of is not None else request.now),
         events=events,
         objective=objective,
+        fields=request.query.fields,
         photo_of=photos,
     )
+
+
+def _no_fields(generation: Generation, names: Sequence[str]) -> list[str]:
+    """What to say of attributes that the catalogue does not have: no page breaks where a column was renamed."""
+    known = {*generation.spec.fields, columns.TITLE, columns.IMAGE} if names else set()
+    unknown = [one for one in names if one not in known][:_NAMED]
+    remedies = [suggestion(name, known, "name an attribute of the items") for name in unknown]
+    told = zip(unknown, remedies, strict=True)
+    return [f"the catalogue has no field {shown(name)}, so it is null: {remedy}" for name, remedy in told]
 
 
 def popular(
@@ -116,7 +127,7 @@ def _shortfall(generation: Generation, request: ResolvedQuery, basis: str, count
         return None
     others = "others" if count else "all others"
     reasons = [f"{len(request.hidden):,} are hidden"] if request.hidden else []
-    reasons += [f"the filter leaves out {others}"] if query.where is not None or query.only is not None else []
+    reasons += [f"the filter leaves out {others}"] if query.where is not None or query.candidates is not None else []
     reasons += [f"the rules leave out {others}"] if request.rules is not None and request.rules.limits else []
     reasons += ["only the most popular are kept for a fallback"] if basis == POPULARITY else []
     return ", ".join([f"{count} of {query.k} items: the catalogue has {len(generation.index):,}", *reasons])
@@ -131,14 +142,17 @@ class Rankers:
 
     def objective(self, query: Query) -> Objective:
         """The objective whose weights answer a query; RequestError if none were chosen for the one that it names."""
-        own = self._generation
-        return served(own.objectives, Objective(query.objective or own.default_objective, query.seen))
+        return served(self._generation.objectives, self._wanted(query))
 
     def objective_of(self, request: ResolvedQuery) -> Objective:
         """The same for the user of a request, who may come back at its moment, or be in the middle of a visit."""
-        own, query, last = self._generation, request.query, 0 if request.user is None else request.user.last
+        query, last = request.query, 0 if request.user is None else request.user.last
         now = time.time() if request.now is None else request.now.timestamp()
-        return served(own.objectives, Objective(query.objective or own.default_objective, query.seen).at(now, last))
+        return served(self._generation.objectives, self._wanted(query).at(now, last, query.context))
+
+    def _wanted(self, query: Query) -> Objective:
+        target = query.objective or self._generation.default_objective
+        return Objective(target, "hide" if query.filter_seen else "show")
 
     def for_request(self, items: LiveItems, request: ResolvedQuery) -> "Ranker":
         """What ranks the items for the user of a request."""
@@ -260,16 +274,16 @@ class Answerer:
         session_id: str | None,
         query: Query,
         fallback: Fallback,
-        as_of: int | None,
+        last_event: int | None,
         now: datetime | None,
     ) -> Recommendations:
         """The list of somebody known, by user id or else by session id."""
         began = time.perf_counter()
         asked = self._asked(query, now, fallback)
-        asked, user = self._person(asked, user_id, session_id, as_of)
+        asked, user = self._person(asked, user_id, session_id, last_event)
         if user is not None:
             return self._aligned(user_id, asked, user, {"user": time.perf_counter() - began})
-        if fallback == "none" and not asked.objects:
+        if fallback == "error" and not asked.objects:
             raise no_history(user_id, session_id)
         return self._popular(asked, began, user_id)
 
@@ -337,7 +351,7 @@ class Answerer:
         session_id: str | None,
         query: Query,
         fallback: Fallback,
-        as_of: int | None,
+        last_event: int | None,
         now: datetime | None,
     ) -> Recommendations:
         """The items that words, a photo or another item ask for, or several of them together."""
@@ -346,8 +360,8 @@ class Answerer:
             raise RequestError("nothing is asked for", "name words, a photo or an item")
         asked, user = self._asked(query, now, fallback), None
         if user_id is not None or session_id is not None:
-            asked, user = self._person(asked, user_id, session_id, as_of)
-            if user is None and fallback == "none" and not asked.objects:
+            asked, user = self._person(asked, user_id, session_id, last_event)
+            if user is None and fallback == "error" and not asked.objects:
                 raise no_history(user_id, session_id)
         queries: dict[str, Vector | SparseVector] = {}
         hidden = []
@@ -355,7 +369,7 @@ class Answerer:
             asked, content = self._alike(asked, similar, fallback)
             if content is not None:
                 hidden, queries[columns.CONTENT] = [content[0]], content[1]
-        if text is not None and fallback != "none" and not self._searcher.has_words(text):
+        if text is not None and fallback != "error" and not self._searcher.has_words(text):
             asked, text = asked.noting([f"there are no words in {shown(text)}"]), None
         queries |= self._searcher.queries(text, image)
         if not queries:
@@ -392,7 +406,7 @@ class Answerer:
         """
         asked = self._asked(query, now)
         asked.of(None)
-        present = self._overlay.people(asked.state, users)
+        present = [self._until(query.as_of, user) for user in self._overlay.people(asked.state, users)]
         ranked = self._rankers.ranked(asked.state.items, [asked.of(user) for user in present if user is not None])
         return (None if user is None else next(ranked) for user in present)
 
@@ -418,7 +432,7 @@ class Answerer:
     ) -> Iterator[tuple[Listing, ...]]:
         """Of several users the list by each of some constraints."""
         state = self._overlay.now()
-        asked = [self._asked_of(one, state, query, now, "none") for one in rules]
+        asked = [self._asked_of(one, state, query, now, "error") for one in rules]
         present = self._overlay.people(state, users)
         requests = [one.of(user) for user in present if user is not None for one in asked]
         ranked = (one.listing() for one in self._rankers.ranked(state.items, requests))
@@ -453,7 +467,7 @@ class Answerer:
         """The same for somebody at a moment."""
         return self._rankers.for_request(self._overlay.now().items, ResolvedQuery(Query(), user, now=now))
 
-    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "none") -> _ResolvedRequest:
+    def _asked(self, query: Query, now: datetime | None, fallback: Fallback = "error") -> _ResolvedRequest:
         """A question with all that it is answered from, of one moment, which the answer's id tells."""
         return self._asked_of(self._ruled.now(), self._overlay.now(), query, now, fallback)
 
@@ -462,31 +476,41 @@ class Answerer:
     ) -> _ResolvedRequest:
         if query.explain:  # before it is known who asks: an unknown language is refused whoever does
             self._speaker(query.language)
-        now = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC) if now is None else now
+        now = query.as_of or now or datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
         notes = state.notes if self.refused is None else (*state.notes, self.refused)
         request = constraints.request(query, state.items, now, fallback).noting(*notes)
         return _ResolvedRequest(constraints, state, request, self._rankers.objective(query))
 
     def _person(
-        self, asked: _ResolvedRequest, user_id: str | None, session_id: str | None, as_of: int | None
+        self, asked: _ResolvedRequest, user_id: str | None, session_id: str | None, last_event: int | None
     ) -> tuple[_ResolvedRequest, UserRecord | None]:
         """Somebody with all that they did, None where that is nothing; and the question with what is to be noted.
 
-        With ``as_of`` it is what they did up to that event, and the question names the rows that were seen since.
+        With ``last_event`` it is what they did up to that event, and the question names the rows that were seen since.
         """
         key, state = self.key(user_id, session_id), asked.state
         if state.suppressed.person(user_id, session_id) == EVER:  # by the shop's own id
             return replace(asked.noting(OBJECTING.notes), objects=True), None
-        if as_of is not None and as_of < state.last:
+        if last_event is not None and last_event < state.last:
             since = self._overlay.person(state, key).record
-            if since is not None and asked.request.query.seen == "hide":
+            if since is not None and asked.request.query.filter_seen:
                 asked = replace(asked, seen_since=frozenset(map(int, since.history)))
-            state = replace(state, last=as_of)
+            state = replace(state, last=last_event)
         found = self._overlay.person(state, key)
-        user = found.record
+        user = self._until(asked.request.query.as_of, found.record)
         known = user is not None and len(user.history) > 0
         asked = replace(asked, objects=True) if found is OBJECTING else asked
         return asked.noting(found.notes), user if known else None
+
+    def _until(self, as_of: datetime | None, user: UserRecord | None) -> UserRecord | None:
+        """A user by their interactions up to a point in time, None if there are none; without one, as they are."""
+        if as_of is None or user is None or user.last <= as_of.timestamp():
+            return user
+        past = [
+            (int(row), int(at)) for row, at in zip(user.history, user.times, strict=True) if at <= as_of.timestamp()
+        ]
+        read = self._reader(*zip(*past, strict=True)) if past else None
+        return None if read is None else replace(read, user_id=user.user_id, attributes=user.attributes)
 
     def _alike(
         self, asked: _ResolvedRequest, item_id: str, fallback: Fallback
@@ -494,14 +518,14 @@ class Answerer:
         """An item's row and content; None, and a note in the question, where they are not to be had."""
         row = self.generation.rows([item_id])[0]
         if row is None:
-            if fallback == "none":
+            if fallback == "error":
                 asked.constraints.rows([item_id])
             return asked.noting([f"the item {shown(item_id)} is unknown"]), None
         item = self.generation.index.fetch([row], vectors=[columns.CONTENT])[0]
         if columns.CONTENT in item.vectors:
             return asked, (row, item.vectors[columns.CONTENT])
         missing = f"the item {shown(item_id)} has neither text nor photo"
-        if fallback == "none":
+        if fallback == "error":
             raise RequestError(missing, "name an item that has content")
         return asked.noting([missing]), None
 
@@ -527,7 +551,7 @@ class Answerer:
         if not gone:
             (listing,) = ranker.rank([request])
         else:
-            longer = replace(request.query, k=request.query.k + len(gone), longest=limits.LISTED)
+            longer = combined(request.query, {"k": request.query.k + len(gone)}, "query", kind=BatchQuery)
             (listing,) = ranker.rank([replace(request, query=longer)])
             places = [placed for placed in listing.places if placed.row not in gone]
             listing = replace(listing, places=places[: request.query.k])

@@ -21,18 +21,19 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import compress
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import structs
 
 from molar_indexes.generations import open_own_index
 from molar_indexes.hot_reload import answering
@@ -45,12 +46,10 @@ from molar_retrieval.privacy.pseudonyms import Pseudonymiser
 from molar_retrieval.progress import SILENT, Progress
 from molar_retrieval.ranking.filters import Expression, matches
 from molar_retrieval.ranking.index_protocol import Index, IndexSpec, Search, SparseVector, StoredItem, Vector
-from molar_retrieval.ranking.objectives import Seen
-from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.query import BATCH_OPTIONS, BatchQuery, Query, QueryOptions, combined
 from molar_retrieval.ranking.ranked_list import ADDED_LATE, RankedList
 from molar_retrieval.workspace import fingerprint
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 from molar_retrieval.workspace.files import for_owner, lock_beside, require_space, write_atomically
 from molar_retrieval.workspace.jobs import ProcessRunner, Runner, Shard, ShardWork, atomic_file
@@ -280,28 +279,18 @@ class _ListsJob:
 def recommend(
     workspace: Path,
     target: Path,
-    k: int = 10,
+    query: Query | None = None,
     *,
     users: Sequence[str] | None = None,
     segment: str | None = None,
-    where: Expression | str | None = None,
-    exclude: Collection[str] = (),
-    only: Collection[str] | None = None,
-    rules: bool = True,
-    seen: Seen = "hide",
-    objective: ObjectiveName | None = None,
-    diversity: float = 0.0,
-    calibrate: str | None = None,
-    calibration: float = 0.5,
-    rerank: bool = True,
-    explore: bool = True,
     rules_file: Path | None = None,
     processes: int = 1,
     runner: Runner | None = None,
     server: "ServerConfig | None" = None,
     progress: Progress = SILENT,
+    **options: Unpack[QueryOptions],
 ) -> RecommendReport:
-    """Write the lists of many users; their options are those of :meth:`Recommender.query`, but ``k`` is at most 10,000.
+    """Write the lists of many users; their options are those of :class:`~molar_retrieval.ranking.query.BatchQuery`.
 
     The file, .parquet, .csv or .jsonl, has the columns ``user_id``, ``rank``, ``item_id``, ``score``, ``parts`` (a
     struct of the addends, in CSV columns ``parts.NAME``), ``rule`` and ``propensity``; users come in the order of the
@@ -323,18 +312,14 @@ def recommend(
         limits.ids("users", users, limits.USERS)
     if not target.name or target.is_dir():
         raise DataError(f"{target} is a folder and cannot be written", "name a file")
-    query = Query(
-        k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
-        diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
-        longest=limits.LISTED,
-    )  # fmt: skip
+    query = combined(query, options, "recommend", used=BATCH_OPTIONS, kind=BatchQuery)
     ruled = _rules(workspace, rules_file, query)
     with _opened(workspace, None, rules_file, server) as recommender:
         notes = tuple(recommender.generation.notes)
         recommender.rank_many([], query)  # what is wrong with the options comes up before any work
         name, count = recommender.generation.name, len(recommender.generation.users)
         total = count if users is None else len(users)
-        require_space(target.absolute().parent, total * k * _OF_LINE, "the lists take about")
+        require_space(target.absolute().parent, total * query.k * _OF_LINE, "the lists take about")
         schema = schema_of(recommender.ranker.store.names)
         condition = None if segment is None else _condition(recommender, segment)
         asked = None if notes else server  # of a run, all lists come from one place
@@ -346,7 +331,7 @@ def recommend(
     with lock_beside(target):
         folder, now = _partial(target, wanted, ruled)
         pinned = None if ruled is None else folder / RULES_FILE
-        own = replace(query, rules=pinned is not None, longest=limits.LISTED)  # none that turn up meanwhile
+        own = structs.replace(query, rules=pinned is not None)  # none that turn up meanwhile
         job = _ListsJob(workspace.absolute(), name, pinned, folder, own, condition, asked, now)
         made = (runner or ProcessRunner(processes)).run(job, _shards(whose, total), progress)
         notes = tuple(dict.fromkeys((*notes, *made.notes)))
@@ -394,9 +379,9 @@ def _rules(workspace: Path, rules: Path | None, query: Query) -> bytes | None:
 
 def _written(query: Query) -> dict[str, Any]:
     """What a query says, whatever the order of ids in a set."""
-    values = {field.name: repr(getattr(query, field.name)) for field in fields(query)}
-    only = None if query.only is None else sorted(query.only)
-    return values | {"exclude": sorted(query.exclude), "only": only}
+    values = {name: repr(getattr(query, name)) for name in query.__struct_fields__}
+    candidates = None if query.candidates is None else sorted(query.candidates)
+    return values | {"exclude": sorted(query.exclude), "candidates": candidates}
 
 
 def _condition(recommender: Recommender, segment: str) -> Expression:

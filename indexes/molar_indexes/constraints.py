@@ -64,14 +64,14 @@ class Constraints:
         return self._source is None or "rules" in vars(self)
 
     def request(
-        self, query: Query, items: LiveItems, now: datetime | None = None, fallback: Fallback = "none"
+        self, query: Query, items: LiveItems, now: datetime | None = None, fallback: Fallback = "error"
     ) -> ResolvedQuery:
         """A query resolved, for nobody yet and without rules; what is not for sale at ``now`` is hidden.
 
-        With a ``fallback`` unknown items of ``only`` are told in a note.
+        With a ``fallback`` unknown items of ``candidates`` are told in a note.
 
         Raises:
-            RequestError: If the condition, an item of ``only`` or the field of ``calibrate`` is not known.
+            RequestError: If the condition, an item of ``candidates`` or the field of ``calibrate`` is not known.
         """
         notes = self.notes
         where = query.where
@@ -81,13 +81,13 @@ class Constraints:
             from molar_retrieval.ranking.filter_language import parse  # loads a parser, which most queries do without
 
             where = parse(where, self.fields)
-        if query.only is not None:
-            if fallback == "none":
-                self.rows(list(query.only))
+        if query.candidates is not None:
+            if fallback == "error":
+                self.rows(list(query.candidates))
             else:
-                unknown = self._unknown(query.only)
+                unknown = self._unknown(query.candidates)
                 notes += (f"of the items that may come these are unknown: {_few(unknown)}",) if unknown else ()
-            where = both(where, OneOf(columns.ITEM_ID, self._generation.item_ids(list(query.only))))
+            where = both(where, OneOf(columns.ITEM_ID, self._generation.item_ids(list(query.candidates))))
         if query.calibrate is not None:
             self.check_field(query.calibrate)
         present = moment(now)
@@ -100,7 +100,7 @@ class Constraints:
         if user is None:
             return self._ruled(request, items, {})
         ruled = self._ruled(request, items, user.attributes)
-        seen = user.history if request.query.seen == "hide" else ()
+        seen = user.history if request.query.filter_seen else ()
         exploring = request.query.explore and self._generation.exploration is not None
         draw = draw_of(user.user_id, user.history, moment(request.now)) if exploring else None
         return replace(ruled, user=user, hidden=ruled.hidden.union(seen), draw=draw)
@@ -124,7 +124,7 @@ class Constraints:
                 raise RequestError(f"the item {shown(item_id)} is unknown", self._nearest(item_id))
         return [row for row in rows if row is not None]
 
-    def session(self, item_ids: Sequence[str], fallback: Fallback = "none") -> tuple[list[int], tuple[str, ...]]:
+    def session(self, item_ids: Sequence[str], fallback: Fallback = "error") -> tuple[list[int], tuple[str, ...]]:
         """Rows of a session's known items, and what to say of the others.
 
         RequestError if there is no known one, and no ``fallback``.
@@ -133,7 +133,7 @@ class Constraints:
             raise RequestError("the session is empty", "name at least one item")
         found = dict(zip(item_ids, self._generation.rows(item_ids), strict=True))
         unknown = [item_id for item_id, row in found.items() if row is None]
-        if len(unknown) == len(found) and fallback == "none":
+        if len(unknown) == len(found) and fallback == "error":
             return self.rows(item_ids), ()
         rows = [row for item_id in item_ids if (row := found[item_id]) is not None]
         if not unknown:
@@ -202,10 +202,10 @@ class UnknownPersonError(RequestError):
 
 def no_history(user_id: str | None, session_id: str | None = None) -> UnknownPersonError:
     """What is said of somebody unknown; no ids like this one, as they are other people's."""
-    who = f"session {shown(session_id)}" if user_id is None else f"user {shown(user_id)}"
+    who = f"anonymous visitor {shown(session_id)}" if user_id is None else f"user {shown(user_id)}"
     return UnknownPersonError(
         f"no history is known of the {who}",
-        "check the id; --fallback popular answers for people without history, --items for a session",
+        "check the id; --fallback popular answers users without history, --session a list of items",
         str(session_id if user_id is None else user_id),
         is_session=user_id is None,
     )

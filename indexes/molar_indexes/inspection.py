@@ -214,7 +214,7 @@ class Supposition:
 
     def __post_init__(self) -> None:
         for names in filter(None, (self.without, self.taking)):
-            check_subjects(items=list(names))
+            check_subjects(session=list(names))
 
 
 @dataclass(frozen=True)
@@ -437,10 +437,9 @@ def item_for_person(recommender: Recommender, item_id: str, key: str, k: int = 1
             return answerer.query(user_id, session_id, query, "popular", None, recommender.now)
 
         had = item_id in _history(answerer, key)
-        seen = "show" if had else "hide"
         shown = listed(k)
-        free, ruled = (listed(limits.K, seen=seen, rules=rules) for rules in (False, True))
-        alone = listed(1, seen=seen, rules=False, only=(item_id,))
+        free, ruled = (listed(limits.K, filter_seen=not had, rules=rules) for rules in (False, True))
+        alone = listed(1, filter_seen=not had, rules=False, candidates=(item_id,))
         first = [item for item in free.items if item.rank_by_score <= k]
         alike = [item for item in first if (LIFT in item.parts) == standing.cold_start] or first
         place = next((item for item in shown.items if item.item_id == item_id), None)

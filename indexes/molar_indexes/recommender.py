@@ -10,11 +10,11 @@ rules. The answer differs where the log has not what it had then: where a retent
 is taken back that was sealed since.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from molar_indexes.answerer import Answerer
 from molar_indexes.constraints import RulesSource
@@ -23,12 +23,17 @@ from molar_indexes.hot_reload import Following, answering
 from molar_indexes.users import UserRecord
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError
-from molar_retrieval.ranking.filters import Expression
-from molar_retrieval.ranking.objectives import Seen
-from molar_retrieval.ranking.query import Fallback, Listing, Query, check_subjects, honest
+from molar_retrieval.ranking.query import (
+    ITEM_OPTIONS,
+    SEARCH_OPTIONS,
+    Listing,
+    Query,
+    QueryOptions,
+    check_subjects,
+    combined,
+)
 from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
-from molar_retrieval.workspace.config_files import ObjectiveName
 from molar_retrieval.workspace.discovery import file_beside
 
 if TYPE_CHECKING:
@@ -152,237 +157,132 @@ class Recommender:
     def query(
         self,
         user_id: str | None = None,
-        k: int = 10,
+        query: Query | None = None,
         *,
-        session_id: str | None = None,
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        seen: Seen = "hide",
-        objective: ObjectiveName | None = None,
-        diversity: float = 0.0,
-        calibrate: str | None = None,
-        calibration: float = 0.5,
-        rerank: bool = True,
-        explore: bool = True,
-        explain: bool = False,
-        language: str = "en",
-        fallback: Fallback = "none",
-        as_of: int | None = None,
+        anonymous_id: str | None = None,
+        session: Sequence[str] = (),
+        last_event: int | None = None,
+        **options: Unpack[QueryOptions],
     ) -> Recommendations:
-        """What somebody should see next, by their history in the generation and all events since, see docs/events.md.
+        """Recommend items to a user, by their history in the index version and all events since, see docs/events.md.
 
         Args:
             user_id: The user.
-            k: How many items.
-            session_id: Instead of a user, somebody of whom the event log knows a session alone.
-            where: See :class:`~molar_retrieval.ranking.query.Query`, as for all that follows but the last.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            seen: Whether items of the history may come back.
-            objective: ``next_item`` or ``future_items``; None: the first one of ``[align] objectives``.
-            diversity: Weight of unlikeness among the items, 0 to 1.
-            calibrate: A field whose mix in the history the list should have.
-            calibration: How much that counts, 0 to 1.
-            rerank: Whether the second stage moves what it can.
-            explore: Whether new items are drawn for the places in which they are tried.
-            explain: Whether to say why.
-            language: Of the reasons.
-            fallback: ``popular`` answers with the most popular items where there is no history.
-            as_of: What they did counts up to the event of this ``seq``, as in the answer that has it as its ``events``;
-                items are as they are now, and what was seen since is hidden with the rest. None: all of it.
+            query: The options; None: their defaults.
+            anonymous_id: Instead of a user, an anonymous visitor of the event log.
+            session: Instead of a user, the items that somebody just looked at, oldest first, read as of one moment.
+                Unknown items are left out, and named in the notes of the answer.
+            last_event: The history counts up to the event of this ``seq``, as in the answer that has it as its
+                ``events``; items are as they are now, and what was seen since is hidden with the rest. None: all of it.
+            **options: Options of :class:`~molar_retrieval.ranking.query.Query` that win over those of ``query``.
 
         Raises:
-            RequestError: If no history is known of them and there is no fallback; if not exactly one of both is given;
-                if the condition is not understood, ``only`` names an unknown item, or something is beyond its bound.
+            RequestError: If no history is known of them and ``fallback`` is ``error``; if not exactly one user, visitor
+                or session is given; if the condition is not understood, or something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
-        query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
-            diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
-            explain=explain, language=language,
-        )  # fmt: skip
-        if (user_id is None) == (session_id is None):
-            raise RequestError("a list is for a user or for a session", "give user_id or session_id")
-        check_subjects(optional=True, user_id=user_id, session_id=session_id)
-        check_subjects(fallback=fallback)
-        return self._following.answer(lambda one: one.query(user_id, session_id, query, fallback, as_of, self.now))
+        made = combined(query, options, "query")
+        given = session is not None and not (isinstance(session, tuple) and not session)
+        if (user_id is not None) + (anonymous_id is not None) + given != 1:
+            raise RequestError(
+                "a list is for a user, an anonymous visitor or a session", "give user_id, anonymous_id or session"
+            )
+        check_subjects(optional=True, user_id=user_id, anonymous_id=anonymous_id, session=session)
+        if given:
+            with self._following.lent() as answerer:
+                return answerer.session(session, made, made.fallback, self.now)
+        return self._following.answer(
+            lambda one: one.query(user_id, anonymous_id, made, made.fallback, last_event, self.now)
+        )
 
-    def session(
-        self,
-        item_ids: Sequence[str],
-        k: int = 10,
-        *,
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        seen: Seen = "hide",
-        objective: ObjectiveName | None = None,
-        diversity: float = 0.0,
-        calibrate: str | None = None,
-        calibration: float = 0.5,
-        rerank: bool = True,
-        explore: bool = True,
-        explain: bool = False,
-        language: str = "en",
-        fallback: Fallback = "none",
-    ) -> Recommendations:
-        """What somebody should see next who just looked at ``item_ids`` (oldest first).
-
-        It is read as if all of it were at one moment, by :mod:`molar_retrieval.models.towers.inference`. Unknown items
-        are left out, and named in the notes of the answer.
-
-        Args:
-            item_ids: The session.
-            k: How many items.
-            where: See :meth:`query`, as for all that follows.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            seen: Whether items of the session may come back.
-            objective: See :meth:`query`.
-            diversity: Weight of unlikeness among the items, 0 to 1.
-            calibrate: A field whose mix in the session the list should have.
-            calibration: How much that counts, 0 to 1.
-            rerank: Whether the second stage moves what it can.
-            explore: Whether new items are drawn for the places in which they are tried.
-            explain: Whether to say why.
-            language: Of the reasons.
-            fallback: ``popular`` answers with the most popular items where all are unknown.
-
-        Raises:
-            RequestError: If no item is named, or all are unknown and there is no fallback; if the condition is not
-                understood; if something is beyond its bound.
-            SettingsError: If the rules are wrong.
-        """
-        query = Query(
-            k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen, objective=objective,
-            diversity=diversity, calibrate=calibrate, calibration=calibration, rerank=rerank, explore=explore,
-            explain=explain, language=language,
-        )  # fmt: skip
-        check_subjects(items=item_ids, fallback=fallback)
-        with self._following.lent() as answerer:
-            return answerer.session(item_ids, query, fallback, self.now)
-
-    @honest
     def popular(
         self,
-        k: int = 10,
+        query: Query | None = None,
         *,
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
         user_id: str | None = None,
-        session_id: str | None = None,
+        anonymous_id: str | None = None,
+        **options: Unpack[QueryOptions],
     ) -> Recommendations:
-        """The items that most people took, whoever asks; it costs a fraction of a list for somebody.
+        """The most popular items, whoever asks; it costs a fraction of a list for a user.
 
         Args:
-            k: How many items; the generation knows the first 1,000.
+            query: The options of every list; the index version knows the first 1,000 items.
             user_id: Whose items are left out: all that they had, given back or not. None: nobody's.
-            session_id: The same for somebody anonymous, where no user is named.
-            where: See :meth:`query`, as for all that follows.
-            exclude: Items that must not come.
-            only: Items that may come; None: all. A note tells of unknown ones.
-            rules: Whether the shop's rules hold, as for somebody of whom nothing is known.
+            anonymous_id: The same for an anonymous visitor, where no user is named.
+            **options: See :meth:`query`.
 
         Raises:
             RequestError: If the condition is not understood; if something is beyond its bound.
             SettingsError: If the rules are wrong.
         """
-        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
-        check_subjects(optional=True, user_id=user_id, session_id=session_id)
+        made = combined(query, options, "popular", used=ITEM_OPTIONS)
+        check_subjects(optional=True, user_id=user_id, anonymous_id=anonymous_id)
         with self._following.lent() as answerer:
-            return answerer.popular(query, self.now, user_id, session_id)
+            return answerer.popular(made, self.now, user_id, anonymous_id)
 
-    @honest
-    def similar(
-        self,
-        item_id: str,
-        k: int = 10,
-        *,
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        fallback: Fallback = "none",
-    ) -> Recommendations:
-        """The items whose content is most like that of ``item_id``; scores are cosines.
+    def similar(self, item_id: str, query: Query | None = None, **options: Unpack[QueryOptions]) -> Recommendations:
+        """The items whose content is most similar to that of an item; scores are cosines.
 
         Args:
             item_id: The item.
-            k: How many items.
-            where: See :meth:`query`, as for all that follows.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            fallback: ``popular`` answers with the most popular items where nothing is known of the item.
+            query: The options of every list; those of users are refused.
+            **options: See :meth:`query`.
 
         Raises:
-            RequestError: If the item is unknown or has no content, without a fallback; if anything else asked is wrong.
+            RequestError: If the item is unknown or has no content, and ``fallback`` is ``error``; if an option is
+                wrong.
         """
-        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules)
-        check_subjects(similar=item_id, fallback=fallback)
+        made = combined(query, options, "similar", used=ITEM_OPTIONS)
+        check_subjects(item_id=item_id)
         with self._following.lent() as answerer:
-            return answerer.similar(item_id, query, fallback, self.now)
+            return answerer.similar(item_id, made, made.fallback, self.now)
 
-    @honest
     def search(
         self,
         text: str | None = None,
-        image: "str | Path | Image | None" = None,
-        k: int = 10,
+        query: Query | None = None,
         *,
-        similar: str | None = None,
+        image: "str | Path | Image | None" = None,
+        similar_to: str | None = None,
         user_id: str | None = None,
-        session_id: str | None = None,
-        seen: Seen = "show",
-        where: Expression | str | None = None,
-        exclude: Collection[str] = (),
-        only: Collection[str] | None = None,
-        rules: bool = True,
-        fallback: Fallback = "none",
-        as_of: int | None = None,
+        anonymous_id: str | None = None,
+        last_event: int | None = None,
+        **options: Unpack[QueryOptions],
     ) -> Recommendations:
-        """The items that some words, a photo or another item ask for, or several of them together.
+        """Search by words, a photo or another item, or several of them together.
 
         Scores add up what each list says, see :mod:`molar_indexes.search`.
 
         Args:
             text: In words.
+            query: The options of every list, ``filter_seen`` and ``as_of``; without it searches show what a user has.
             image: A file or an image.
-            k: How many items.
-            similar: An item to be like.
+            similar_to: An item to be like.
             user_id: For whom; what suits them comes first among what fits as well.
-            session_id: Instead of a user, somebody of whom the event log knows a session alone.
-            seen: Whether items that they have may come.
-            where: See :meth:`query`, as for all that follows.
-            exclude: Items that must not come.
-            only: Items that may come; None: all.
-            rules: Whether the shop's rules hold.
-            fallback: ``popular`` searches for nobody where nothing is known of them, and answers with the most popular
-                items where nothing is left to search by: the item is unknown, there are no words in the text.
-            as_of: See :meth:`query`.
+            anonymous_id: Instead of a user, an anonymous visitor of the event log.
+            last_event: See :meth:`query`.
+            **options: See :meth:`query`.
 
         Raises:
-            RequestError: If nothing is asked for, the item or the user is unknown and there is no fallback, the items
-                cannot be searched like this, the condition is not understood, or something is beyond its bound.
+            RequestError: If nothing is asked for, the item or the user is unknown and ``fallback`` is ``error``, the
+                items cannot be searched like this, the condition is not understood, or something is beyond its bound.
             DataError: If the file is no photo.
             StaleArtefactError: If the encoder that made the items' vectors is not to be had.
         """
-        query = Query(k=k, where=where, exclude=exclude, only=only, rules=rules, seen=seen)
-        if user_id is not None and session_id is not None:
-            raise RequestError("a search is for a user or for a session", "give user_id or session_id")
-        if seen == "hide" and user_id is None and session_id is None:
-            raise RequestError("seen = 'hide' concerns a user, and none is named", "name one with user_id")
-        check_subjects(optional=True, text=text, image=image, similar=similar, user_id=user_id, session_id=session_id)
-        check_subjects(fallback=fallback)
+        if user_id is not None and anonymous_id is not None:
+            raise RequestError("a search is for a user or for an anonymous visitor", "give user_id or anonymous_id")
+        if options.get("filter_seen") is True and user_id is None and anonymous_id is None:
+            raise RequestError("filter_seen concerns a user, and none is named", "name one with user_id")
+        if query is None:
+            options = {"filter_seen": False, **options}
+        made = combined(query, options, "search", used=SEARCH_OPTIONS)
+        check_subjects(
+            optional=True, text=text, image=image, similar_to=similar_to, user_id=user_id, anonymous_id=anonymous_id
+        )
         with self._following.lent() as answerer:
-            return answerer.search(text, image, similar, user_id, session_id, query, fallback, as_of, self.now)
+            return answerer.search(
+                text, image, similar_to, user_id, anonymous_id, made, made.fallback, last_event, self.now
+            )
 
     def rank_many(self, users: Sequence[UserRecord], query: Query) -> Iterator[Listing]:
         """The lists of several users with a history, as :meth:`query` gives each of them without reasons, in less time.

@@ -271,7 +271,9 @@ class Searcher:
 
         maps = self._maps
         if not maps.embed or maps.encoder.get("family") == "external":
-            raise RequestError("the items' vectors were made elsewhere", "search by --similar, or embed the items here")
+            raise RequestError(
+                "the items' vectors were made elsewhere", "search by --similar-to, or embed the items here"
+            )
         embed = find_model_folder(maps.embed, self._generation.folder.parents[1])
         kept = {key: value for key, value in embed.items() if key != _NO_SETTING}
         settings = validated(EmbedSettings, {**kept, "device": "auto"}, "the generation's manifest")

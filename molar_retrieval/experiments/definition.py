@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from molar_retrieval.errors import SettingsError, shown, suggestion
+from molar_retrieval.ranking.query import Query, options_of
 
 CONTROL, TREATMENT, INTERLEAVED = "control", "treatment", "interleaved"
 ARMS = (CONTROL, TREATMENT)
@@ -21,8 +22,8 @@ STAGES: tuple[Stage, ...] = (SHADOW, INTERLEAVING, CANARY, AB, EVERYBODY, STOPPE
 Primary = Literal["conversion", "revenue", "clicks"]
 PRIMARIES = ("conversion", "revenue", "clicks")
 SHOWS = ("lists", "popular", "nothing")
-OPTIONS = ("diversity", "calibrate", "calibration", "rerank", "explore", "rules")
-"""Options of a query that an arm may set, see :meth:`molar_indexes.recommender.Recommender.query`."""
+OPTIONS = tuple(one.name for one in options_of(Query).values() if one.extra.get("arm"))
+"""Options of a query that an arm may set."""
 HARM: Mapping[str, float] = {
     **dict.fromkeys(("clicks", "conversion", "revenue"), 0.1),
     **dict.fromkeys(("errors", "empty"), 0.005),

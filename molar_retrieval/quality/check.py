@@ -256,7 +256,7 @@ def outlook(content: Content, log: LogSummary | None, pairs: Mapping[str, Any] |
     if log is None or not log.interactions:
         said.append(
             "There is no log of interactions: items can be found by likeness, words and photos (`molar query "
-            "--similar`, `--text`, `--image`), but nobody gets recommendations of their own."
+            "--similar-to`, `--text`, `--image`), but nobody gets recommendations of their own."
         )
     else:
         many = log.users_with_two >= ENOUGH_USERS and log.items_with_five >= ITEMS_KNOWN * max(log.items, 1)

@@ -273,7 +273,7 @@ def composition(
             quotas.append(Quota(rule.title, items.fulfilling(active.condition, rows), rule.at_least))
     if query.calibrate is not None and request.user is not None:
         mix = _mix(items.stored(request.user.history[-_RECENT:]), query.calibrate, items.stored(rows))
-    return Composition(query.diversity, query.calibration if mix is not None else 0.0, mix, caps, quotas, pins)
+    return Composition(query.diversity, query.calibration_weight if mix is not None else 0.0, mix, caps, quotas, pins)
 
 
 def _reader(items: RankedItems, rows: Array, name: str) -> Callable[[int], list[str]]:

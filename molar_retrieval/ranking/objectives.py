@@ -23,6 +23,8 @@ def slots_of(facts: Mapping[str, Any]) -> Slots:
 
 
 Seen = Literal["hide", "show"]
+Context = Literal["auto", "session_start", "in_session"]
+"""Whether the next item is the first one of a visit; ``auto``: by the time since the last interaction."""
 ObjectiveScale: TypeAlias = Mapping[str, float]
 """What the vectors of users are multiplied by, by part of the score; 1 where a part is not named."""
 Objectives: TypeAlias = Mapping[str, ObjectiveScale]
@@ -51,9 +53,10 @@ class Objective:
         also = {"session start": self.session_start, "seen shown": self.seen == "show"}
         return ", ".join([self.target, *(name for name, told in also.items() if told)])
 
-    def at(self, now: float, last: int) -> "Objective":
-        """The same at a moment, by whoever did the last thing at another, in seconds since 1970; 0: it is not known."""
-        return replace(self, session_start=self.target == "next_item" and 0 < last <= now - VISIT)
+    def at(self, now: float, last: int, context: Context = "auto") -> "Objective":
+        """The same in a context, for a user whose last interaction was at ``last``, in seconds; 0: it is not known."""
+        starts = 0 < last <= now - VISIT if context == "auto" else context == "session_start"
+        return replace(self, session_start=self.target == "next_item" and starts)
 
     def slots(self, chosen: Slots) -> Slots:
         """Which of the first ten places cold-start items have, without a draw, where these were ``chosen``.

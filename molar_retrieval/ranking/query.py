@@ -1,109 +1,292 @@
-"""The options of every question to a recommender, checked in one place, and the query that they are resolved to."""
+"""The options of a query, spelled once, and the query that they are resolved to.
+
+:class:`Query` says of each option its name, type, range, default and description. The keywords of Python, the options
+of ``molar query`` and ``molar recommend``, the bodies and parameters of the HTTP API and what an arm of an experiment
+may set are made from it.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial, wraps
-from inspect import signature
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Protocol, Self, TypeAlias, TypeVar, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import msgspec
+from msgspec import Meta, Struct
 
 from molar_retrieval import limits
 from molar_retrieval.errors import RequestError, shown
 from molar_retrieval.ranking.filters import Expression
 from molar_retrieval.ranking.index_protocol import SparseVector, Vector
-from molar_retrieval.ranking.objectives import Seen, Slots
+from molar_retrieval.ranking.objectives import Context, Slots
 from molar_retrieval.workspace.config_files import ObjectiveName
 
+Fallback = Literal["popular", "error"]
+_LARGEST = 2**63 - 1
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from molar_retrieval.ranking.rules import ActiveRule, AppliedRules
 
+    Condition: TypeAlias = Expression | str
+    Id: TypeAlias = str
+    Ids: TypeAlias = Collection[str]
+else:  # as JSON: a number counts as its digits; one that takes more than 64 bits has to be sent as a string
+    Condition = Annotated[str, Meta(max_length=limits.CONDITION)]
+    Id = Annotated[str, Meta(min_length=1, max_length=limits.ID)] | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
+    Ids = Annotated[tuple[Id, ...], Meta(max_length=limits.IDS)]
+Names: TypeAlias = Annotated[tuple[str, ...], Meta(max_length=limits.FIELDS)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+FilterSeen: TypeAlias = Annotated[
+    bool, Meta(description="Leave out items that the user already has.", extra={"arm": True})
+]
+AsOf: TypeAlias = Annotated[
+    Annotated[datetime, Meta(tz=True)] | None,
+    Meta(
+        description="Point in time of the query: later interactions do not count, ages and dates are as of then."
+        " Default: now."
+    ),
+]
 
-P = ParamSpec("P")
-Answered = TypeVar("Answered")
-Fallback = Literal["none", "popular"]
+
+class ItemQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The options of every list, for a user or not; the rest is in :class:`Query`."""
+
+    k: Annotated[int, Meta(ge=1, le=limits.K, description="How many items.", extra={"cli": "-k"})] = 10
+    where: Annotated[
+        Condition | None, Meta(description="Condition on the items' attributes: genres = Drama and year >= 1990.")
+    ] = None
+    exclude: Annotated[Ids, Meta(description="Items that must not come.")] = ()
+    candidates: Annotated[Ids | None, Meta(description="The only items that may come. Default: all.")] = None
+    fields: Annotated[Names, Meta(description="Item attributes to return.")] = ()
+    rules: Annotated[
+        bool, Meta(description="Whether the shop's rules apply.", extra={"cli": " /--no-rules", "arm": True})
+    ] = True
+    fallback: Annotated[
+        Fallback, Meta(description="What comes where nothing is known of the user or item: popular items, or an error.")
+    ] = "popular"
+
+    def __post_init__(self) -> None:
+        for name, default, check in _checks(type(self)):
+            if (value := getattr(self, name)) is not default:
+                check(name, value)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """Which items may come, and what the list of them should be like.
-
-    Args:
-        longest: The bound of ``k``.
-
-    Attributes:
-        k: How many items.
-        where: Condition on the items' attributes, applied inside the search; text is read by
-            :func:`molar_retrieval.ranking.filter_language.parse`.
-        exclude: Items that must not come; unknown ones cannot anyway.
-        only: Items that may come; None: all.
-        rules: Whether the shop's rules hold.
-        seen: Whether items of the history may come back.
-        objective: ``next_item`` or ``future_items``; None: what the index version is for.
-        diversity: Weight of unlikeness among the items, 0 to 1.
-        calibrate: A field whose mix in the history the list should have, or None.
-        calibration: How much that counts, 0 to 1.
-        rerank: Whether the second stage moves what it can, if it was published.
-        explore: Whether new items are drawn for the places in which they are tried.
-        explain: Whether to say why.
-        language: Of the reasons.
+class Query(ItemQuery, frozen=True, kw_only=True):
+    """The options of a query; each is documented by the description of its field, see docs/python.md.
 
     Raises:
-        RequestError: If something is of another type than it should be or beyond its bound, see
-            :mod:`molar_retrieval.limits`; or if an option has nothing that it could change.
+        RequestError: If an option is of another type than it should be or beyond its bound, see
+            :mod:`molar_retrieval.limits`; or if it has nothing that it could change.
     """
 
-    k: int = 10
-    where: Expression | str | None = None
-    exclude: Collection[str] = ()
-    only: Collection[str] | None = None
-    rules: bool = True
-    seen: Seen = "hide"
-    objective: ObjectiveName | None = None
-    diversity: float = 0.0
-    calibrate: str | None = None
-    calibration: float = 0.5
-    rerank: bool = True
-    explore: bool = True
-    explain: bool = False
-    language: str = "en"
-    longest: InitVar[int] = limits.K
+    filter_seen: FilterSeen = True
+    objective: Annotated[
+        ObjectiveName | None,
+        Meta(
+            description="What the list predicts: the next item, or all future items. Default: the first one of"
+            " align.objectives.",
+            extra={"arm": True},
+        ),
+    ] = None
+    context: Annotated[
+        Context,
+        Meta(
+            description="Which weights rank the next item: those for the first item of a visit, or for a visit in"
+            " progress; auto: session_start from half an hour after the user's last interaction.",
+            extra={"arm": True},
+        ),
+    ] = "auto"
+    as_of: AsOf = None
+    diversity: Annotated[
+        Share, Meta(description="How much the items should differ in what they look like.", extra={"arm": True})
+    ] = 0.0
+    calibrate: Annotated[
+        str | None,
+        Meta(description="Item attribute whose values are mixed as in the user's history.", extra={"arm": True}),
+    ] = None
+    calibration_weight: Annotated[
+        Share, Meta(description="How much the mix of calibrate counts.", extra={"arm": True})
+    ] = 0.5
+    rerank: Annotated[bool, Meta(description="Apply the second stage, if there is one.", extra={"arm": True})] = True
+    explore: Annotated[
+        bool, Meta(description="Draw cold-start items for the exploration slots.", extra={"arm": True})
+    ] = True
+    explain: Annotated[bool, Meta(description="Say why each item is there.", extra={"cli": "--explain"})] = False
+    language: Annotated[str, Meta(description="Language of the reasons: de, en, ja, or one of reasons.toml.")] = "en"
 
-    def __post_init__(self, longest: int) -> None:
-        limits.whole("k", self.k, longest)
-        given = vars(self)
-        for name, check in _CHECKS.items():
-            if given[name] is not _DEFAULTS[name]:
-                check(name, given[name])
-        if self.calibrate is None and self.calibration != Query.calibration:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calibrate is None and self.calibration_weight != 0.5:
             raise RequestError(
-                f"calibration = {self.calibration} has nothing to weigh", "name a field with calibrate, or leave it out"
+                f"calibration_weight = {self.calibration_weight} has nothing to weigh",
+                "name a field with calibrate, or leave it out",
             )
-        if not self.explain and self.language != Query.language:
+        if not self.explain and self.language != "en":
             raise RequestError(
                 f"language = {shown(self.language)} is that of reasons, which are not asked for",
                 "ask for them with explain, or leave it out",
             )
+        if self.objective == "future_items" and self.context != "auto":
+            raise RequestError(
+                f"context = {shown(self.context)} concerns the next item, and the objective is future_items",
+                "leave one of both out",
+            )
 
 
-def honest(ask: Callable[P, Answered]) -> Callable[P, Answered]:
-    """A kind of question that refuses, by a RequestError, options of others that change nothing in its answer."""
-    known, others = signature(ask).parameters, {field.name for field in fields(Query)}
+class BatchQuery(Query, frozen=True, kw_only=True):
+    """The options of the lists of many users, which may be longer."""
 
-    @wraps(ask)
-    def asked(*arguments: P.args, **options: P.kwargs) -> Answered:
-        for name in options:
-            if name in others and name not in known:
-                raise RequestError(
-                    f"{name} changes nothing in the answer of `{ask.__name__}`",
-                    "leave it out; `query` and `session` take it",
-                )
-        return ask(*arguments, **options)
+    k: Annotated[int, Meta(ge=1, le=limits.LISTED, description="How many items for each.", extra={"cli": "-k"})] = 10
 
-    return asked
+
+class QueryOptions(TypedDict, total=False):
+    """The options of :class:`Query` as keywords."""
+
+    k: int
+    where: Expression | str | None
+    exclude: Collection[str]
+    candidates: Collection[str] | None
+    fields: Sequence[str]
+    rules: bool
+    fallback: Fallback
+    filter_seen: bool
+    objective: ObjectiveName | None
+    context: Context
+    as_of: datetime | None
+    diversity: float
+    calibrate: str | None
+    calibration_weight: float
+    rerank: bool
+    explore: bool
+    explain: bool
+    language: str
+
+
+ITEM_OPTIONS = ItemQuery.__struct_fields__
+"""The options of every list, whatever it is asked by."""
+SEARCH_OPTIONS = (*ITEM_OPTIONS, "filter_seen", "as_of")
+BATCH_OPTIONS = tuple(
+    name for name in Query.__struct_fields__ if name not in ("fields", "fallback", "explain", "language")
+)
+OPTIONS = (*ITEM_OPTIONS, *(name for name in Query.__struct_fields__ if name not in ITEM_OPTIONS))
+"""All options, those of every list first."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option as its field describes it.
+
+    Attributes:
+        name: Its name in Python, over HTTP and of arms.
+        kind: Its type, without bounds and None.
+        default: What it is if it is not given.
+        description: What it does.
+        least: The smallest number; None: no number, or any.
+        most: The largest number, the longest text or list; None: any.
+        extra: ``cli``: its name on the command line where that is another one; ``arm``: an arm may set it.
+        optional: Whether it may be None.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    description: str
+    least: float | None
+    most: float | None
+    extra: Mapping[str, Any]
+    optional: bool
+
+
+@cache
+def options_of(kind: type[ItemQuery]) -> Mapping[str, Option]:
+    """The options of a kind of query by name, those of every list first."""
+    hints, fields = get_type_hints(kind, include_extras=True), msgspec.structs.fields(kind)
+    defaults = {one.name: one.default for one in fields}
+    return {name: _option(name, hints[name], defaults[name]) for name in OPTIONS if name in defaults}
+
+
+def _option(name: str, hint: Any, default: Any) -> Option:
+    metas: list[Meta] = []
+    optional = False
+    while True:
+        if hasattr(hint, "__metadata__"):
+            metas += hint.__metadata__
+            hint = hint.__origin__
+        elif type(None) in get_args(hint) and len(get_args(hint)) == 2:
+            optional, (hint,) = True, [one for one in get_args(hint) if one is not type(None)]
+        else:
+            break
+    described = next(one for one in metas if one.description is not None)
+    least = next((one.ge for one in metas if one.ge is not None), None)
+    most = next((bound for one in metas for bound in (one.le, one.max_length) if bound is not None), None)
+    return Option(name, hint, default, described.description or "", least, most, described.extra or {}, optional)
+
+
+@cache
+def _checks(kind: type[ItemQuery]) -> Sequence[tuple[str, Any, Callable[[str, Any], None]]]:
+    """Of each option its name, its default, and what is checked of other values."""
+    return [(one.name, one.default, _check(one)) for one in options_of(kind).values()]
+
+
+def _check(option: Option) -> Callable[[str, Any], None]:
+    check = _condition if option.name == "where" else _check_of(option.kind, option.most)
+    return (lambda name, value: None if value is None else check(name, value)) if option.optional else check
+
+
+def _check_of(kind: Any, most: Any) -> Callable[[str, Any], None]:
+    if words := get_args(kind) if get_origin(kind) is Literal else ():
+        return partial(_one_of, words)
+    known: dict[Any, Callable[[str, Any], None]] = {
+        bool: _flag,
+        int: partial(limits.whole, most=most),
+        float: limits.share,
+        str: partial(limits.text, most=limits.ID),
+        datetime: _moment,
+        tuple: partial(limits.ids, most=most),
+    }
+    return known[get_origin(kind) or kind]
+
+
+def combined(
+    query: Query | None,
+    options: Mapping[str, Any],
+    method: str,
+    *,
+    used: Collection[str] = OPTIONS,
+    kind: type[Query] = Query,
+) -> Query:
+    """A query with options that win over it; without one, the defaults with them.
+
+    RequestError if it, or an option, sets what is not ``used``: it changes nothing in the answer of the method.
+    """
+    if query is not None and not isinstance(query, Query):
+        raise RequestError(f"query is no Query but {shown(query)}", "name each option: k=5, or give a molar.Query")
+    defaults = zip(Query.__struct_fields__, Query.__struct_defaults__, strict=True)
+    own = (
+        {}
+        if query is None
+        else {name: value for name, default in defaults if (value := getattr(query, name)) != default}
+    )
+    for name in (*own, *options):
+        if name in OPTIONS and name not in used:
+            raise RequestError(f"{name} changes nothing in the answer of `{method}`", "leave it out; `query` takes it")
+    return kind(**own | dict(options))
 
 
 def check_subjects(*, optional: bool = False, **subjects: Any) -> None:
@@ -120,10 +303,6 @@ def _photo(name: str, value: Any) -> None:
         raise RequestError(f"{name} is no photo but {shown(value)}", "name a file, or give an image of Pillow")
 
 
-def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    return lambda name, value: None if value is None else check(name, value)
-
-
 def _one_of(words: Collection[str], name: str, value: Any) -> None:
     if not isinstance(value, str) or value not in words:
         raise RequestError(f"{name} = {shown(value)} is none of {', '.join(words)}", "name one of them")
@@ -134,37 +313,25 @@ def _flag(name: str, value: Any) -> None:
         raise RequestError(f"{name} = {shown(value)} is neither true nor false", "say True or False")
 
 
+def _moment(name: str, value: Any) -> None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise RequestError(f"{name} is no moment of a time zone but {shown(value)}", "give it as 2026-11-30T18:00Z")
+
+
 def _condition(name: str, value: Any) -> None:
     if not isinstance(value, str | Expression):
         raise RequestError(f"{name} is no condition but {shown(value)}", "write it in words, or build an expression")
 
 
 _id = partial(limits.text, most=limits.ID)
-_CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "where": _optional(_condition),
-    "exclude": partial(limits.ids, most=limits.IDS),
-    "only": _optional(partial(limits.ids, most=limits.IDS)),
-    "rules": _flag,
-    "seen": partial(_one_of, get_args(Seen)),
-    "objective": _optional(partial(_one_of, get_args(ObjectiveName))),
-    "diversity": limits.share,
-    "calibrate": _optional(_id),
-    "calibration": limits.share,
-    "rerank": _flag,
-    "explore": _flag,
-    "explain": _flag,
-    "language": _id,
-}
-"""What is checked of each option."""
-_DEFAULTS = {field.name: field.default for field in fields(Query)}
 _SUBJECTS: dict[str, Callable[[str, Any], None]] = {
     "user_id": _id,
-    "session_id": _id,
-    "similar": _id,
-    "items": partial(limits.ids, most=limits.SESSION),
+    "anonymous_id": _id,
+    "item_id": _id,
+    "similar_to": _id,
+    "session": partial(limits.ids, most=limits.SESSION),
     "text": partial(limits.text, most=limits.TEXT),
     "image": _photo,
-    "fallback": partial(_one_of, get_args(Fallback)),
 }
 """What is checked of what is asked about."""
 

@@ -96,6 +96,7 @@ class Recommendations:
             the list was made.
         events: The last event that the answer knows, by its ``seq``; 0 where there are none.
         objective: ``future_items`` where the list is for all future items; None: for the next item.
+        fields: Attributes of the items that were asked for.
         photo_of: The photo of an item by its id, for a notebook.
     """
 
@@ -110,14 +111,16 @@ class Recommendations:
     request_id: str = ""
     events: int = 0
     objective: ObjectiveName | None = None
+    fields: Sequence[str] = ()
     photo_of: Callable[[str], Path | None] = field(default=_no_photo, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON-able values; payloads are left out."""
+        """The answer as JSON-able values; of an item's attributes those that were asked for."""
         result = asdict(replace(self, photo_of=_no_photo))
         del result["photo_of"]
         for item in result["items"]:
-            del item["payload"]
+            payload = item.pop("payload")
+            item["fields"] = {name: payload.get(name) for name in self.fields}
         return result
 
     def impression(self, *, session_id: str | None = None, at: datetime | None = None) -> dict[str, Any]:
@@ -141,21 +144,26 @@ class Recommendations:
         }
 
     def to_frame(self) -> "Frame":
-        """One row per item: place, id, title, score, a column ``part.NAME`` for each addend, and the rest of it."""
+        """One row per item: place, id, title, score, each addend as ``part.NAME``, the rest, each field by its name."""
         from molar_retrieval.frames import Frame
 
         names = list(dict.fromkeys(name for item in self.items for name in item.parts))
+        asked = {
+            name: next((_kind(item.payload[name]) for item in self.items if name in item.payload), "string")
+            for name in self.fields
+        }
         kinds = {"rank": "int32", "item_id": "string", "title": "string", "score": "double"}
         rows = [
             {name: getattr(item, name) for name in kinds}
             | {f"part.{name}": item.parts.get(name, 0.0) for name in names}
             | {"rule": item.rule, "similarity": item.similarity, "propensity": item.propensity}
             | {"reasons": list(item.reasons)}
+            | {name: item.payload.get(name) for name in asked}
             for item in self.items
         ]
         parts = dict.fromkeys((f"part.{name}" for name in names), "double")
         beside = {"rule": "string", "similarity": "double", "propensity": "double", "reasons": "list<string>"}
-        return Frame.of(rows, {**kinds, **parts, **beside})
+        return Frame.of(rows, {**kinds, **parts, **beside, **asked})
 
     def to_pandas(self) -> "pd.DataFrame":
         """The table of :meth:`to_frame` as a pandas data frame; pandas must be installed."""
@@ -166,6 +174,13 @@ class Recommendations:
 
     def _repr_html_(self) -> str:
         return _html(self)
+
+
+def _kind(value: Any) -> str:
+    """The type of a column with an attribute of items."""
+    if isinstance(value, list | tuple):
+        return "list<string>"
+    return "bool" if isinstance(value, bool) else "double" if isinstance(value, int | float) else "string"
 
 
 NOTHING = SparseVector((), ())

@@ -17,11 +17,13 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from hashlib import sha256
 from html import escape
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import inspect
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -148,10 +150,12 @@ def _in_query(one: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]
     if one.query is None:
         return []
     schema = components[one.query.__name__]
-    required = schema.get("required", [])
+    required, (lists, others) = schema.get("required", []), _parameters(one.query)
     return [
         {"name": name, "in": "query", "required": name in required, "schema": kind}
+        | ({"style": "form", "explode": False} if name in lists else {})
         for name, kind in schema["properties"].items()
+        if name not in others and f"{{{name}" not in one.path
     ]
 
 
@@ -219,7 +223,12 @@ def _operation_html(method: str, path: str, one: Mapping[str, Any]) -> str:
         lines.append(f"<p>Scope: <code>{escape(scope)}</code></p>")
     if one["parameters"]:
         rows = [
-            (f"{of['name']}{' (required)' if of['required'] else ''}", of["in"], of["schema"], "")
+            (
+                f"{of['name']}{' (required)' if of['required'] else ''}",
+                of["in"],
+                of["schema"],
+                of["schema"].get("description", ""),
+            )
             for of in one["parameters"]
         ]
         lines.append("<h3>Parameters</h3>" + _table(rows))
@@ -273,7 +282,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     bounds = [f"{words} {schema[name]:,}" for name, words in names.items() if name in schema]
     told = f"{kind} ({', '.join(bounds)})" if bounds else kind
     default = schema.get("default")
-    return told if default is None else f"{told}, default <code>{escape(str(default))}</code>"
+    return told if default is None or default == () else f"{told}, default <code>{escape(str(default))}</code>"
 
 
 def _prose(text: str) -> str:
@@ -419,10 +428,29 @@ def _query(request: Request, wanted: Any) -> Any:
     given = request.query_params
     if len(given.multi_items()) > len(given):
         raise ProblemError(422, "a parameter is named twice", "name each once")
+    lists, others = _parameters(wanted)
+    values: dict[str, Any] = {name: _split(value) if name in lists else value for name, value in given.items()}
+    if refused := values.keys() & others:
+        name = min(refused)
+        raise ProblemError(422, f"{name} is taken in a body alone", "send it by POST", field=name)
+    values |= {name: value for name, value in request.path_params.items() if name in wanted.__struct_fields__}
     try:
-        return msgspec.convert(dict(given), wanted, strict=False)
+        return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise problems.unreadable(error, wanted) from error
+
+
+def _split(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+@cache
+def _parameters(wanted: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Of a type the fields that are lists, with commas in an address, and those that no address can have."""
+    found = {one.encode_name: {*map(type, problems.types_of(one.type))} for one in problems.fields_of(wanted)}
+    lists = frozenset(name for name, kinds in found.items() if kinds & {inspect.VarTupleType, inspect.ListType})
+    others = frozenset(name for name, kinds in found.items() if kinds & {inspect.DictType, inspect.BytesType})
+    return lists, others
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ What a list is asked for again is the same question: its next page is behind the
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -15,9 +15,9 @@ from molar_eval.experiments.assignment import Asker
 from molar_eval.experiments.routing import Experimenting, GivenList, clock
 from molar_retrieval.columns import IMAGE
 from molar_retrieval.privacy.pseudonyms import Pseudonymiser
+from molar_retrieval.ranking.query import ITEM_OPTIONS, OPTIONS, Query
 from molar_serving.problems import ProblemError
 from molar_serving.wire import (
-    Among,
     InExperiment,
     RankingsRequest,
     RecommendationRequest,
@@ -42,46 +42,51 @@ def ask(
     explain: bool = False,
     rerank: bool = True,
     k: int | None = None,
-    as_of: int | None = None,
+    last_event: int | None = None,
 ) -> "Recommendations":
-    """The list that is asked for; the popular one where nothing is known of whom or what it is asked for.
+    """The list that is asked for.
 
     Args:
         recommender: Whom.
         asked: What.
-        explain: Whether there are reasons.
-        rerank: Whether there is a second stage.
+        explain: Whether there are reasons, where they are asked for.
+        rerank: Whether there is a second stage, likewise.
         k: How many items; None: as the question says.
-        as_of: Up to which event people's histories count, None: all.
+        last_event: Up to which event people's histories count, None: all.
     """
-    length = asked.k if k is None else k
-    if isinstance(asked, RecommendationRequest):
-        answer = _recommended(recommender, asked, length, explain, rerank, as_of)
+    options = _options(asked, OPTIONS) | ({} if k is None else {"k": k})
+    if isinstance(asked, SimilarRequest):
+        answer = recommender.similar(asked.item_id, **options)
     elif isinstance(asked, SearchRequest):
-        answer = _found(recommender, asked, length, as_of)
+        answer = _found(recommender, asked, last_event, options)
     else:
-        answer = recommender.similar(str(asked.item_id), length, fallback="popular", **_among(asked))
-    return with_photos(answer, recommender, asked.fields)
+        options["rerank"] = asked.rerank and rerank
+        options |= {"explain": True} if explain else {"explain": False, "language": Query().language}
+        answer = _recommended(recommender, asked, last_event, options)
+    return with_photos(answer, recommender)
 
 
 def popular(
     recommender: "Recommender", asked: Question, k: int | None = None, *, hide: bool = False
 ) -> "Recommendations":
     """The popular list within the limits of a question; ``hide``: without what its person had, if it asks for that."""
-    among, user_id, session_id = _among(asked), None, None
-    if hide and isinstance(asked, RecommendationRequest | SearchRequest) and asked.seen == "hide":
-        if isinstance(asked, RecommendationRequest) and asked.items is not None:
-            among["exclude"] += map(str, asked.items)
+    options, user_id, anonymous_id = _options(asked, ITEM_OPTIONS), None, None
+    options |= {} if k is None else {"k": k}
+    if hide and not isinstance(asked, SimilarRequest) and asked.filter_seen:
+        if isinstance(asked, RecommendationRequest) and asked.session is not None:
+            options["exclude"] = (*options["exclude"], *asked.session)
         else:
-            user_id, session_id = who(asked)
-    length = asked.k if k is None else k
-    answer = recommender.popular(length, user_id=user_id, session_id=session_id, **among)
-    return with_photos(answer, recommender, asked.fields)
+            user_id, anonymous_id = who(asked)
+    return with_photos(recommender.popular(user_id=user_id, anonymous_id=anonymous_id, **options), recommender)
 
 
-def with_photos(answer: "Recommendations", recommender: "Recommender", fields: Sequence[str]) -> "Recommendations":
+def _options(asked: Question, names: Collection[str]) -> dict[str, Any]:
+    return {name: getattr(asked, name) for name in names if hasattr(asked, name)}
+
+
+def with_photos(answer: "Recommendations", recommender: "Recommender") -> "Recommendations":
     """The answer with the paths of photos in the catalogue's folder, where they are among the fields asked for."""
-    version = recommender.workspace["catalogue"].current if IMAGE in fields else None
+    version = recommender.workspace["catalogue"].current if IMAGE in answer.fields else None
     if version is None:
         return answer
     from molar_retrieval.data.catalogue import Catalogue
@@ -94,7 +99,7 @@ def with_photos(answer: "Recommendations", recommender: "Recommender", fields: S
 
 
 def who(asked: Person) -> tuple[str | None, str | None]:
-    """User and session of a question; a user who is named counts alone."""
+    """User and anonymous visitor of a question; a user who is named counts alone."""
     if asked.user_id is not None:
         return str(asked.user_id), None
     return None, None if asked.anonymous_id is None else str(asked.anonymous_id)
@@ -104,51 +109,33 @@ def named(asked: Question, names: Pseudonymiser) -> Question:
     """The same question with its person as a workspace calls them, so that it may be kept there."""
     if isinstance(asked, SimilarRequest) or not names.keys:
         return asked
-    user_id, session_id = who(asked)
+    user_id, anonymous_id = who(asked)
     user = None if user_id is None else names.user(user_id)
-    session = None if session_id is None else names.session(session_id)
+    session = None if anonymous_id is None else names.session(anonymous_id)
     return msgspec.structs.replace(asked, user_id=user, anonymous_id=session)
 
 
-def _among(asked: Among) -> dict[str, Any]:
-    return {
-        "where": asked.where,
-        "rules": asked.rules,
-        "exclude": [str(item) for item in asked.exclude],
-        "only": None if asked.only is None else [str(item) for item in asked.only],
-    }
-
-
 def _recommended(
-    recommender: "Recommender", asked: RecommendationRequest, k: int, explain: bool, rerank: bool, as_of: int | None
+    recommender: "Recommender", asked: RecommendationRequest, last_event: int | None, options: dict[str, Any]
 ) -> "Recommendations":
-    names = ("seen", "objective", "diversity", "calibrate", "calibration", "explore")
-    options = {name: getattr(asked, name) for name in names} | {"explain": explain, "rerank": rerank, **_among(asked)}
-    if explain or not asked.explain:  # a language of reasons that were left out is no mistake
-        options["language"] = asked.language
-    if asked.items is not None:
-        return recommender.session([str(item) for item in asked.items], k, fallback="popular", **options)
-    user_id, session_id = who(asked)
-    if user_id is None and session_id is None:
-        raise ProblemError(422, "nobody is named", "give user_id, anonymous_id or items", field="user_id")
-    return recommender.query(user_id, k, session_id=session_id, fallback="popular", as_of=as_of, **options)
+    if asked.session is not None:
+        return recommender.query(session=asked.session, **options)
+    user_id, anonymous_id = who(asked)
+    if user_id is None and anonymous_id is None:
+        raise ProblemError(422, "nobody is named", "give user_id, anonymous_id or session", field="user_id")
+    return recommender.query(user_id, anonymous_id=anonymous_id, last_event=last_event, **options)
 
 
-def _found(recommender: "Recommender", asked: SearchRequest, k: int, as_of: int | None) -> "Recommendations":
+def _found(
+    recommender: "Recommender", asked: SearchRequest, last_event: int | None, options: dict[str, Any]
+) -> "Recommendations":
     image = None if asked.image is None else opened_photo(asked.image)
-    user_id, session_id = who(asked)
+    user_id, anonymous_id = who(asked)
+    options["filter_seen"] = asked.filter_seen and (user_id, anonymous_id) != (None, None)
     return recommender.search(
-        asked.text,
-        image,
-        k,
-        similar=None if asked.similar is None else str(asked.similar),
-        user_id=user_id,
-        session_id=session_id,
-        seen="show" if user_id is None and session_id is None else asked.seen,
-        fallback="popular",
-        as_of=as_of,
-        **_among(asked),
-    )
+        asked.text, image=image, similar_to=asked.similar_to, user_id=user_id, anonymous_id=anonymous_id,
+        last_event=last_event, **options,
+    )  # fmt: skip
 
 
 def opened_photo(content: bytes) -> "Image":
@@ -164,9 +151,8 @@ def opened_photo(content: bytes) -> "Image":
 
 
 def by_arm(asked: RecommendationRequest, options: Mapping[str, Any]) -> RecommendationRequest:
-    """A question with the options of an arm, but for the second stage, which is none of its fields."""
-    fields = {name: value for name, value in options.items() if name != "rerank"}
-    return msgspec.structs.replace(asked, **fields) if fields else asked
+    """A question with the options of an arm."""
+    return msgspec.structs.replace(asked, **options) if options else asked
 
 
 class ExperimentalList:
@@ -180,10 +166,8 @@ class ExperimentalList:
     def __init__(self, experiments: Experimenting, asked: RecommendationRequest) -> None:
         self._experiments, self._asked = experiments, asked
         self._began, self._at = time.perf_counter(), clock()
-        user = None if asked.user_id is None else str(asked.user_id)
-        session = None if asked.anonymous_id is None else str(asked.anonymous_id)
         arms = {str(name): arm for name, arm in asked.arms.items()}
-        self._asker = Asker(user, session, asked.placement, arms, recorded=not asked.dry_run)
+        self._asker = Asker(asked.user_id, asked.anonymous_id, asked.placement, arms, recorded=not asked.dry_run)
         self._made: dict[str, tuple[GivenList, bool]] = {}
         self._come: tuple[GivenList, bool] | None = None
 
@@ -227,9 +211,9 @@ class ExperimentalList:
             self._experiments.record(given, 1000 * (time.perf_counter() - self._began), late=late, compare=compare)
 
     def _wanted(self, explain: bool, rerank: bool, *, hide: bool) -> ListWanted:
-        def listed(recommender: "Recommender", options: Mapping[str, Any], as_of: int | None) -> "Recommendations":
-            asked, second = by_arm(self._asked, options), rerank and bool(options.get("rerank", True))
-            return ask(recommender, asked, explain=explain, rerank=second, as_of=as_of)
+        def listed(recommender: "Recommender", options: Mapping[str, Any], last_event: int | None) -> "Recommendations":
+            asked = by_arm(self._asked, options)
+            return ask(recommender, asked, explain=explain, rerank=rerank, last_event=last_event)
 
         def most_popular(recommender: "Recommender", options: Mapping[str, Any]) -> "Recommendations":
             return popular(recommender, by_arm(self._asked, options), hide=hide)

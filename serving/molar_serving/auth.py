@@ -472,15 +472,22 @@ def _network(address: str) -> str:
     return address
 
 
+_TELLING = {
+    "explain": (False, "what the user took"),
+    "fallback": ("popular", "whether the user is known"),
+    "context": ("auto", "whether the user was here within half an hour"),
+    "as_of": (None, "when the user did something"),
+}
+"""Of options of a query the default, and what others would tell a page."""
+
+
 def check_reasons(key: Key, asked: Any) -> None:
-    """Raise a ProblemError where a page asks why a list is as it is that it asks for by a ``user_id``."""
-    if key.of_browsers and getattr(asked, "explain", False) and getattr(asked, "user_id", None) is not None:
-        raise ProblemError(
-            403,
-            "pages are not told why, of a user_id: it would name what the person took",
-            "ask with anonymous_id or items, or from a backend",
-            field="explain",
-        )
+    """Raise a ProblemError where a page asks, by a ``user_id``, for what would tell of the user's past."""
+    if key.of_browsers and getattr(asked, "user_id", None) is not None:
+        for name, (usual, told) in _TELLING.items():
+            if getattr(asked, name, usual) != usual:
+                words = f"pages may not set {name} for a user_id: it would tell {told}"
+                raise ProblemError(403, words, "ask with anonymous_id or session, or from a backend", field=name)
 
 
 def redact_for_pages(told: ListAnswer) -> ListAnswer:

@@ -15,8 +15,6 @@ from starlette.requests import Request
 from molar_indexes.answerer import POPULARITY
 from molar_indexes.search import PERSONAL
 from molar_retrieval import limits
-from molar_retrieval.columns import IMAGE, TITLE
-from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.experiments.definition import INTERLEAVED
 from molar_retrieval.ranking.results import Recommendation, Recommendations
 from molar_serving.asking import ExperimentalList, Question, ask, named, popular, who
@@ -30,7 +28,6 @@ from molar_serving.wire import (
     RecommendationRequest,
     SearchRequest,
     SimilarRequest,
-    SimpleParameters,
     encode,
 )
 
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6}(?:\.\d{1,6})?)(ms|s)?\"?\s*(?:$|[,;])", re.IGNORECASE)
 _SPARED = 3  # times what a popular list takes: left before the deadline to make one
-_NAMED = 3  # unknown fields that notes name
 _MISSING: dict[type[Question], str] = {
     RecommendationRequest: "nothing is known of who asks",
     SearchRequest: "nothing is left to search by",
@@ -132,23 +128,15 @@ async def answered(call: Call, asked: Question) -> tuple[Recommendations, list[s
     return answer, notes
 
 
-def list_answer(
-    call: Call,
-    answer: Recommendations,
-    fields: Sequence[str] = (),
-    notes: Sequence[str] = (),
-) -> ListAnswer:
-    """An answer as it goes over the wire to a server.
-
-    A field that the catalogue does not have is null, and a note says so: no page breaks where a column was renamed.
-    """
+def list_answer(answer: Recommendations, notes: Sequence[str] = ()) -> ListAnswer:
+    """An answer as it goes over the wire to a server."""
     return ListAnswer(
         recommendation_id=answer.request_id,
         generation=answer.generation,
         basis=answer.basis,
         known=answer.basis != POPULARITY,
-        items=[answered_item(item, fields) for item in answer.items],
-        notes=[*answer.notes, *_missing(call, fields), *notes],
+        items=[answered_item(item, answer.fields) for item in answer.items],
+        notes=[*answer.notes, *notes],
         shortfall=answer.shortfall,
         events=answer.events,
         objective=answer.objective,
@@ -156,9 +144,9 @@ def list_answer(
     )
 
 
-def list_of(call: Call, asked: Question, answer: Recommendations, notes: Sequence[str]) -> ListAnswer:
+def list_of(asked: Question, answer: Recommendations, notes: Sequence[str]) -> ListAnswer:
     """The answer to a question, with what it was answered without; ``notes`` say what was left out for lack of time."""
-    told = list_answer(call, answer, asked.fields)
+    told = list_answer(answer)
     if isinstance(asked, SearchRequest):
         told.known = any(PERSONAL in item.parts for item in answer.items)
     if answer.basis == POPULARITY and not notes:
@@ -167,12 +155,6 @@ def list_of(call: Call, asked: Question, answer: Recommendations, notes: Sequenc
         told.notes.append("nothing is known of who asks, so the list is as it is for anybody")
     told.notes += notes
     return told
-
-
-def given(parameters: SimpleParameters) -> dict[str, Any]:
-    """The parameters of an address as the fields of a body."""
-    found = {name: getattr(parameters, name) for name in parameters.__struct_fields__}
-    return found | {"fields": [name.strip() for name in parameters.fields.split(",") if name.strip()]}
 
 
 def reply(
@@ -215,18 +197,6 @@ def reply(
     about = told.generation, events, items, call.key.of_browsers, told.placement, told.experiment, chances
     kept.keep(Shown(told.recommendation_id, body, question, *about, told))
     return Reply(told, encoded=body)
-
-
-def _missing(call: Call, fields: Sequence[str]) -> list[str]:
-    if not fields:
-        return []
-    known = {*call.service.recommender.generation.spec.fields, TITLE, IMAGE}
-    unknown = [name for name in fields if name not in known][:_NAMED]
-    remedies = [suggestion(name, known, "name an attribute of the items") for name in unknown]
-    return [
-        f"the catalogue has no field {shown(name)}, so it is null: {remedy}"
-        for name, remedy in zip(unknown, remedies, strict=True)
-    ]
 
 
 def answered_item(item: Recommendation, fields: Sequence[str] = ()) -> AnsweredItem:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -167,18 +167,24 @@ def unreadable(error: Exception, wanted: Any = None) -> ProblemError:
         field = unknown[1] if field is None else f"{field}.{unknown[1]}"
         remedy = suggestion(unknown[1], getattr(wanted, "__struct_fields__", ()), "leave it out")
     elif field is not None and (given := re.search(r"enum value '(.*)'", message)):
-        words = [word for one in _fields(wanted) if one.encode_name == field for word in _words(one.type)]
+        kinds = [kind for one in fields_of(wanted) if one.encode_name == field for kind in types_of(one.type)]
+        words = [str(word) for kind in kinds for word in getattr(kind, "values", ())]
         remedy = suggestion(given[1], words, f"give one of {', '.join(words)}") if words else remedy
     return ProblemError(422, message, remedy, field=field)
 
 
-def _fields(wanted: Any) -> tuple[msgspec.inspect.Field, ...]:
+def fields_of(wanted: Any) -> tuple[msgspec.inspect.Field, ...]:
+    """The fields of a type; none where it is no struct."""
     kind = None if wanted is None else msgspec.inspect.type_info(wanted)
     return kind.fields if isinstance(kind, msgspec.inspect.StructType) else ()
 
 
-def _words(kind: msgspec.inspect.Type) -> list[str]:
-    """The words of which a field takes one."""
-    if isinstance(kind, msgspec.inspect.LiteralType):
-        return [str(word) for word in kind.values]
-    return [word for one in getattr(kind, "types", ()) for word in _words(one)]
+def types_of(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """The types that a field may have, without descriptions."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        yield from types_of(kind.type)
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        for one in kind.types:
+            yield from types_of(one)
+    else:
+        yield kind

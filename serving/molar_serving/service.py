@@ -433,7 +433,7 @@ class Service:
                 found = self._opened()
                 try:
                     self._whole(found.generation)
-                    found.query("a first question", 1, fallback="popular")  # what is read once is read now
+                    found.query("a first question", k=1)  # what is read once is read now
                 except BaseException:
                     found.close()
                     raise

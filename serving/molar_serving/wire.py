@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from molar_retrieval import limits
+from molar_retrieval.ranking.query import AsOf, FilterSeen, Id, ItemQuery, Names, Query
+from molar_retrieval.workspace.config_files import ObjectiveName
 
 _LARGEST = 2**63 - 1
-Id = Annotated[str, Meta(min_length=1, max_length=limits.ID)] | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
-"""An id: a string. A number counts as its digits; one that takes more than 64 bits has to be sent as a string."""
 Seq = Annotated[int, Meta(ge=0, le=_LARGEST)]
 """The number of a line of the event log."""
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
@@ -18,127 +18,97 @@ Moment = Annotated[float, Meta(ge=-1e19, le=1e19)]
 """A time as seconds, milli-, micro- or nanoseconds since 1970; the event log has narrower bounds."""
 Whole = Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)]
 """An integer of 64 bits, where what reads it has narrower bounds."""
-Share = Annotated[float, Meta(ge=0, le=1)]
 Many = Annotated[int, Meta(ge=1, le=limits.K)]
-_Condition = Annotated[str, Meta(max_length=limits.CONDITION)]
-_Objective = Literal["next_item", "future_items"]
-_Placement = Annotated[str, Meta(max_length=limits.ID)]
+_Placement = Annotated[
+    Annotated[str, Meta(max_length=limits.ID)] | None, Meta(description="Where on the site the list is shown.")
+]
+_DryRun = Annotated[bool, Meta(description="Keep nothing of the answer, and give it no id.")]
+_User = Annotated[Id | None, Meta(description="The user.")]
+_Visitor = Annotated[Id | None, Meta(description="An anonymous visitor of the event log, where no user is named.")]
+_Session = Annotated[
+    Annotated[tuple[Id, ...], Meta(min_length=1, max_length=limits.SESSION)] | None,
+    Meta(description="The items of a session, oldest first."),
+]
+_WaitFor = Annotated[Seq | None, Meta(description="The answer is to know events up to this `seq`.")]
 _Arms = Annotated[dict[Id, Literal["control", "treatment"]], Meta(max_length=100)]
-_Ids = Annotated[list[Id], Meta(max_length=limits.IDS)]
 
 
 class Strict(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of what comes in: what is not known is refused, by its name."""
 
 
-class Among(Strict):
-    """Which items may come, how many, and what is told of each; see docs/python.md."""
+class RecommendationRequest(Query, frozen=True, kw_only=True):
+    """A list for a user, for an anonymous visitor, or for what somebody just looked at."""
 
-    k: Many = 10
-    where: _Condition | None = None
-    exclude: _Ids = []
-    only: _Ids | None = None
-    rules: bool = True
-    fields: Annotated[list[str], Meta(max_length=100)] = []
-    placement: _Placement | None = None
-    dry_run: bool = False
+    user_id: _User = None
+    anonymous_id: _Visitor = None
+    session: _Session = None
+    placement: _Placement = None
+    dry_run: _DryRun = False
+    wait_for: _WaitFor = None
+    arms: Annotated[
+        _Arms, Meta(description="Arms by experiment, where a service of the shop assigns them; in a body alone.")
+    ] = msgspec.field(default_factory=dict)
 
-
-class Wishes(Among):
-    """What else a list should be like; see docs/python.md for each."""
-
-    explain: bool = False
-    language: str = "en"
+    def __post_init__(self) -> None:
+        _as_text(self, "user_id", "anonymous_id", "session", "exclude", "candidates")
+        super().__post_init__()
 
 
-class RecommendationRequest(Wishes):
-    """A list for a user, for somebody anonymous, or for what somebody just looked at (``items``, oldest first).
+class SearchRequest(ItemQuery, frozen=True, kw_only=True):
+    """What words, a photo or another item ask for, or several of them; for somebody, if they are named."""
 
-    ``arms`` says by experiment which arm somebody has, where a service of the shop assigns them.
-    """
+    text: Annotated[
+        Annotated[str, Meta(max_length=limits.TEXT)] | None, Meta(description="Items that these words describe.")
+    ] = None
+    image: Annotated[
+        Annotated[bytes, Meta(max_length=limits.PHOTO)] | None,
+        Meta(description="The content of a photo's file, as base64; none is fetched from an address. In a body alone."),
+    ] = None
+    similar_to: Annotated[Id | None, Meta(description="Items whose content is similar to this one's.")] = None
+    user_id: _User = None
+    anonymous_id: _Visitor = None
+    filter_seen: FilterSeen = False
+    as_of: AsOf = None
+    placement: _Placement = None
+    dry_run: _DryRun = False
 
-    user_id: Id | None = None
-    anonymous_id: Id | None = None
-    items: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
-    seen: Literal["hide", "show"] = "hide"
-    objective: _Objective | None = None
-    diversity: Share = 0.0
-    calibrate: str | None = None
-    calibration: Share = 0.5
-    explore: bool = True
-    wait_for: Seq | None = None
-    arms: _Arms = {}
-
-
-class SearchRequest(Among):
-    """What words, a photo or another item ask for, or several of them; for somebody, if they are named.
-
-    ``image`` is the content of a photo's file, as base64; no photo is fetched from an address.
-    """
-
-    text: Annotated[str, Meta(max_length=limits.TEXT)] | None = None
-    image: Annotated[bytes, Meta(max_length=limits.PHOTO)] | None = None
-    similar: Id | None = None
-    user_id: Id | None = None
-    anonymous_id: Id | None = None
-    seen: Literal["hide", "show"] = "show"
+    def __post_init__(self) -> None:
+        _as_text(self, "user_id", "anonymous_id", "similar_to", "exclude", "candidates")
+        super().__post_init__()
 
 
-class SimpleParameters(Strict):
-    """What every list can be asked by its address; ``fields`` are names with commas between them."""
-
-    k: Many = 10
-    where: _Condition | None = None
-    rules: bool = True
-    fields: str = ""
-    placement: _Placement | None = None
-    dry_run: bool = False
-
-
-class RecommendationParameters(SimpleParameters):
-    """A list for a simple GET."""
-
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    explain: bool = False
-    language: str = "en"
-    objective: _Objective | None = None
-    wait_for: Seq | None = None
-
-
-class SimilarRequest(Among, kw_only=True):
+class SimilarRequest(ItemQuery, frozen=True, kw_only=True):
     """What is like an item."""
 
     item_id: Id
+    placement: _Placement = None
+    dry_run: _DryRun = False
+
+    def __post_init__(self) -> None:
+        _as_text(self, "item_id", "exclude", "candidates")
+        super().__post_init__()
 
 
 class RankingsRequest(Strict):
-    """Items of one's own, to be put in order for a user, for somebody anonymous, or after what somebody looked at."""
+    """Items of one's own, to be put in order for a user, for an anonymous visitor, or after a session."""
 
     items: Annotated[list[Id], Meta(min_length=1, max_length=limits.K)]
-    user_id: Id | None = None
-    anonymous_id: Id | None = None
-    session: Annotated[list[Id], Meta(min_length=1, max_length=limits.SESSION)] | None = None
-    objective: _Objective | None = None
+    user_id: _User = None
+    anonymous_id: _Visitor = None
+    session: _Session = None
+    objective: ObjectiveName | None = None
     rules: bool = True
-    fields: Annotated[list[str], Meta(max_length=100)] = []
-    placement: _Placement | None = None
-    dry_run: bool = False
-    wait_for: Seq | None = None
+    fields: Names = ()
+    placement: _Placement = None
+    dry_run: _DryRun = False
+    wait_for: _WaitFor = None
 
 
 class NextRequest(Strict):
     """The next page of a list."""
 
     k: Many = 10
-
-
-class SearchParameters(SimpleParameters):
-    """A search by words for a simple GET; of one by a photo, what is not in its body."""
-
-    text: str | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
 
 
 class AnsweredItem(Struct, kw_only=True):
@@ -208,7 +178,7 @@ class ListAnswer(Struct, kw_only=True):
     placement: str | None = None
     next: str | None = None
     experiment: InExperiment | None = None
-    objective: _Objective | None = None
+    objective: ObjectiveName | None = None
 
 
 class RejectedEvent(Struct, kw_only=True):
@@ -238,6 +208,15 @@ class Alive(Struct, kw_only=True, omit_defaults=True):
     status: Literal["ok", "unavailable"]
     generation: str | None = None
     reason: str | None = None
+
+
+def _as_text(asked: ItemQuery, *names: str) -> None:
+    """Ids that came as numbers, as their digits."""
+    for name in names:
+        value: Any = getattr(asked, name)
+        text = tuple(map(str, value)) if isinstance(value, tuple) else None if value is None else str(value)
+        if text != value:
+            msgspec.structs.force_setattr(asked, name, text)
 
 
 def plain(value: Any) -> Any:

@@ -183,7 +183,7 @@ def test_a_number_of_many_digits_in_a_condition(number: str) -> None:
 def test_a_word_that_is_no_text(tmp_path: Path) -> None:
     """Bytes on the command line that are not UTF-8 become an error with a remedy."""
     molar = Path(sys.executable).with_name("molar")
-    done = subprocess.run([molar, "query", "--items", b"\xff\xfe", "-w", tmp_path], capture_output=True, check=False)
+    done = subprocess.run([molar, "query", "--session", b"\xff\xfe", "-w", tmp_path], capture_output=True, check=False)
     assert done.returncode == 1
     assert b"not UTF-8" in done.stderr
     assert b"remedy" in done.stderr

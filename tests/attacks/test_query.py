@@ -31,7 +31,7 @@ from molar_indexes.server.opening import served
 from molar_indexes.server.push import publish
 from molar_retrieval.errors import DataError, MolarError, RequestError, SettingsError
 from molar_retrieval.ranking.filters import Equals, Not
-from molar_retrieval.ranking.query import Query
+from molar_retrieval.ranking.query import BatchQuery, Query
 from molar_retrieval.ranking.results import Recommendations
 from molar_retrieval.workspace.artefacts import Workspace
 from molar_retrieval.workspace.jobs import ProcessRunner
@@ -70,13 +70,13 @@ def spent(work: Callable[[], Any]) -> tuple[Any, float, int]:
 def test_no_number_of_items(trained: Any, recommender: Recommender, k: Any) -> None:
     """A request for more than 1,000 items is refused, and none takes memory by their number."""
     asks: list[Callable[[], Any]] = [
-        lambda: recommender.query(trained.user, k),
-        lambda: recommender.query(trained.new_user, k, fallback="popular"),
-        lambda: recommender.session(["SKU-0001"], k),
-        lambda: recommender.similar("SKU-0001", k),
+        lambda: recommender.query(trained.user, k=k),
+        lambda: recommender.query(trained.new_user, k=k, fallback="popular"),
+        lambda: recommender.query(session=["SKU-0001"], k=k),
+        lambda: recommender.similar("SKU-0001", k=k),
         lambda: recommender.search("shoes", k=k),
-        lambda: list(recommender.rank_many([], Query(k=10_001 if k == 1001 else k, longest=10_000))),
-        lambda: recommend(trained.workspace, Path("nowhere/out"), 10_001 if k == 1001 else k),
+        lambda: list(recommender.rank_many([], BatchQuery(k=10_001 if k == 1001 else k))),
+        lambda: recommend(trained.workspace, Path("nowhere/out"), k=10_001 if k == 1001 else k),
     ]
     for ask in asks:
         found, _, peak = spent(ask)
@@ -87,7 +87,7 @@ def test_no_number_of_items(trained: Any, recommender: Recommender, k: Any) -> N
 
 def test_the_largest_number_of_items(trained: Any, recommender: Recommender) -> None:
     """A request for more items than the catalogue has is answered with these."""
-    found, _, peak = spent(lambda: recommender.query(trained.user, 1000, diversity=0.2, seen="show"))
+    found, _, peak = spent(lambda: recommender.query(trained.user, k=1000, diversity=0.2, filter_seen=False))
     assert isinstance(found, Recommendations)
     assert len(found.items) == trained.items
     assert found.shortfall is not None
@@ -115,8 +115,8 @@ HOSTILE = st.one_of(
     st.just(Equals("price", None)),  # type: ignore[arg-type]
 )
 NAMED = st.sampled_from(
-    ["where", "exclude", "only", "rules", "seen", "diversity", "calibrate", "calibration", "rerank", "explain",
-     "language"]
+    ["where", "exclude", "candidates", "fields", "rules", "filter_seen", "objective", "context", "as_of", "diversity",
+     "calibrate", "calibration_weight", "rerank", "explain", "language"]
 )  # fmt: skip
 
 
@@ -144,12 +144,12 @@ def test_whatever_is_asked(
     trained: Any, recommender: Recommender, way: str, subject: Any, options: dict[str, Any], k: Any
 ) -> None:
     """Whatever is asked for, an answer or a clear error comes within a second, in 64 MiB, and repeats little of it."""
-    limits = {name: value for name, value in options.items() if name in ("where", "exclude", "only", "rules")}
+    limits = {name: value for name, value in options.items() if name in ("where", "exclude", "candidates", "rules")}
     asks: dict[str, Callable[[], Any]] = {
-        "query": lambda: recommender.query(trained.user if subject is None else subject, k, **options),
-        "popular": lambda: recommender.query(subject, k, fallback="popular", **options),
-        "session": lambda: recommender.session(subject, k, **options),
-        "similar": lambda: recommender.similar("SKU-0001" if subject is None else subject, k, **limits),
+        "query": lambda: recommender.query(trained.user if subject is None else subject, k=k, **options),
+        "popular": lambda: recommender.query(subject, k=k, fallback="popular", **options),
+        "session": lambda: recommender.query(session=subject, k=k, **options),
+        "similar": lambda: recommender.similar("SKU-0001" if subject is None else subject, k=k, **limits),
         "search": lambda: recommender.search(subject, k=k, **limits),
         "many": lambda: list(recommender.rank_many([], Query(k=k, **options))),
     }
@@ -162,7 +162,7 @@ def test_whatever_is_asked(
         assert found.hint
 
 
-@pytest.mark.parametrize("option", ["--where", "--text", "--user", "--items", "--similar", "--exclude", "--image"])
+@pytest.mark.parametrize("option", ["--where", "--text", "--user", "--session", "--similar-to", "--exclude", "--image"])
 @pytest.mark.parametrize("part", ["(", "a,", "\0", "日"])
 def test_a_megabyte(trained: Any, option: str, part: str) -> None:
     """A megabyte in any option is refused unread, and told in a few words."""
@@ -268,12 +268,12 @@ def test_runs_for_one_file(
     trained: Any, tmp_path: Path, rounds: Callable[[int, int], int], measured: Callable[[str], None]
 ) -> None:
     """Of several runs for one file at once one writes it whole and the others are refused."""
-    recommend(trained.workspace, tmp_path / "alone.parquet", 3)
+    recommend(trained.workspace, tmp_path / "alone.parquet", k=3)
     alone, written, refused, count = table(tmp_path / "alone.parquet"), 0, 0, rounds(5, 50)
     with ProcessPoolExecutor(3, get_context("spawn")) as pool:
         for _ in range(count):
             target = tmp_path / "all.parquet"
-            for run in [pool.submit(recommend, trained.workspace, target, 3) for _ in range(3)]:
+            for run in [pool.submit(recommend, trained.workspace, target, k=3) for _ in range(3)]:
                 error = run.exception()
                 assert error is None or (isinstance(error, DataError) and "another process" in error.message), error
                 written, refused = written + (error is None), refused + (error is not None)
@@ -291,7 +291,7 @@ def changing(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(indexes_batch, "_SHARD", 60)
     file = shop.workspace.parent / "rules.toml"
     with Recommender.open(shop.workspace) as opened:
-        first, second = (item.item_id for item in opened.query(shop.user, 2).items)
+        first, second = (item.item_id for item in opened.query(shop.user, k=2).items)
 
     class Changing:
         def __init__(self) -> None:
@@ -303,12 +303,12 @@ def changing(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             file.unlink(missing_ok=True) if rule is None else file.write_text(rule, "utf-8")
 
         def write(self, **more: Any) -> None:
-            recommend(shop.workspace, self.target, 5, **more)
+            recommend(shop.workspace, self.target, k=5, **more)
 
     changes = Changing()
     for name in ("old", "new", "none"):
         changes.set(name)
-        recommend(shop.workspace, tmp_path / name, 5)
+        recommend(shop.workspace, tmp_path / name, k=5)
         changes.lists[name] = table(tmp_path / name)
     assert changes.lists["old"] != changes.lists["new"] != changes.lists["none"]
     return changes
@@ -406,7 +406,10 @@ def test_strangers_are_told_nothing_of_others(crowd: Recommender) -> None:
     """Somebody unknown is answered without the ids of other people, whoever keeps them."""
     known = people(crowd)
     for stranger in STRANGERS:
-        for ask in (lambda user: crowd.query(user), lambda user: crowd.search("shoes", user_id=user)):
+        for ask in (
+            lambda user: crowd.query(user, fallback="error"),
+            lambda user: crowd.search("shoes", user_id=user, fallback="error"),
+        ):
             with pytest.raises(RequestError, match="no history is known") as caught:
                 ask(stranger)
             told = caught.value.message.replace(repr(stranger), "") + caught.value.hint
@@ -420,7 +423,7 @@ def test_no_output_names_others(trained: Any, recommender: Recommender, tmp_path
     """
     known = people(recommender)
     for stranger in STRANGERS[:3]:
-        for more in ([], ["--json"], ["--debug"], ["--fallback", "popular", "--json"]):
+        for more in ([], ["--json"], ["--debug"], ["--fallback", "error", "--json"]):
             asked = ["query", f"--user={stranger}", *more, "--workspace", str(trained.workspace)]
             told = CliRunner().invoke(app, asked).output.replace(repr(stranger), "").replace(json.dumps(stranger), "")
             others = [user for user in known if user.casefold() != stranger.strip().casefold()]

@@ -77,11 +77,11 @@ def molar() -> list[str]:
 def test_another_user_asks_read_only_media(shop, molar, rounds, measured):
     """Every way of asking works for another user on a read-only mount, with the same answers."""
     item = shop_item(shop)
-    ways = [["query", "--user", shop.user, "--json"], ["query", "--items", item, "--json"]]
+    ways = [["query", "--user", shop.user, "--json"], ["query", "--session", item, "--json"]]
     ways += rounds(
         [],
         [
-            ["query", "--similar", item, "--json"],
+            ["query", "--similar-to", item, "--json"],
             ["query", "--text", "red shoes", "--json"],
             ["index", "list", "--json"],
             ["index", "verify", "--deep"],

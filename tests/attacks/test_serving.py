@@ -24,7 +24,7 @@ def ask(recommender: Recommender, user: str) -> Answers:
     """What four ways of asking answer, a session first: its encoder is opened late."""
     items = [item.item_id for item in recommender.query(user).items]
     found = {
-        "session": recommender.session(items[:3]),
+        "session": recommender.query(session=items[:3]),
         "user": recommender.query(user),
         "similar": recommender.similar(items[0]),
         "search": recommender.search("red shoes"),

@@ -92,7 +92,7 @@ def test_every_link_of_the_documents_leads_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-@pytest.mark.parametrize("name", ["cli", "security", "server", "serving"])
+@pytest.mark.parametrize("name", ["cli", "python", "security", "server", "serving"])
 def test_what_is_made_from_code_is_up_to_date(name):
     spec = importlib.util.spec_from_file_location(f"write_{name}", ROOT / "docs" / f"write_{name}.py")
     module = importlib.util.module_from_spec(spec)

@@ -102,7 +102,7 @@ def test_the_commands_of_the_document_work(days, shell):
     every, orders, night, season_, rolled, damaged, wrong, killed, backup = blocks()
     assert "1 accepted" in run(every)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
-        assert not recommender.query("u0001", only=[first, second]).items  # bought, and sold out
+        assert not recommender.query("u0001", candidates=[first, second]).items  # bought, and sold out
     rows = [
         f"{user},{first},{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}" for user in ("u0002", "u0003")
     ]
@@ -113,7 +113,7 @@ def test_the_commands_of_the_document_work(days, shell):
     assert (folder / "tonight.parquet").exists()
     assert "items (+1)" in run(season_)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
-        assert [item.item_id for item in recommender.query("u0001", only=["W-1", third]).items] == ["W-1"]
+        assert [item.item_id for item in recommender.query("u0001", candidates=["W-1", third]).items] == ["W-1"]
     assert "live: generation" in run(rolled)
     generation = molar.Shop(None, folder / ".molar").generations()
     (name,) = [one.name for one in generation if one.live]
@@ -123,7 +123,7 @@ def test_the_commands_of_the_document_work(days, shell):
     assert "is whole" in run(damaged)
     run(wrong)
     with molar.Shop(None, folder / ".molar").recommender() as recommender:
-        found = recommender.query("u0001", only=[first, second]).items
+        found = recommender.query("u0001", candidates=[first, second]).items
         assert {item.item_id for item in found} == {first, second}
     assert "is whole" in run(killed, cold)  # it kills what it began
     assert "is whole" in run(backup)

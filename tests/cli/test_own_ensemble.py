@@ -106,7 +106,7 @@ def shop(package, tmp_path_factory):
 def session(shop, items):
     """What somebody gets of whom only these items are known."""
     with shop.recommender() as recommender:
-        return recommender.session(items, explain=True)
+        return recommender.query(session=items, explain=True)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_another_process_finds_it_by_its_name_and_does_without_torch(shop, packa
     history = [item.item_id for item in shop.query("u0001", k=3).items]
     code = (
         f"import sys, molar\nwith molar.Shop(None, {str(shop.workspace)!r}).recommender() as recommender:\n"
-        f"    print([item.item_id for item in recommender.session({history}).items], 'torch' in sys.modules)"
+        f"    print([item.item_id for item in recommender.query(session={history}).items], 'torch' in sys.modules)"
     )
     path = os.pathsep.join([str(package), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     done = subprocess.run(

@@ -29,19 +29,20 @@ item = st.integers(1, 100).map("SKU-{:04d}".format)
 items = st.one_of(st.lists(item, min_size=1, max_size=3), st.lists(words, max_size=3)).map(",".join)
 SUBJECTS = {
     "--user": st.one_of(st.integers(1, 170).map("u{:04d}".format), words),
-    "--items": items,
-    "--similar": item | words,
+    "--session": items,
+    "--similar-to": item | words,
 }
 OPTIONS = {
     "-k": whole,
     "--where": conditions,
     "--exclude": items,
-    "--only": items,
-    "--seen": st.one_of(st.sampled_from(["show", "hide"]), words),
+    "--candidates": items,
+    "--context": st.one_of(st.sampled_from(["auto", "in_session"]), words),
+    "--as-of": st.one_of(st.sampled_from(["2026-01-01T00:00Z", "2026-01-01"]), words),
     "--diversity": shares,
     "--calibrate": fields,
-    "--lang": st.one_of(st.sampled_from(["en", "ja"]), words),
-    "--fallback": st.sampled_from(["none", "popular", "else"]),
+    "--language": st.one_of(st.sampled_from(["en", "ja"]), words),
+    "--fallback": st.sampled_from(["error", "popular", "else"]),
 }
 
 

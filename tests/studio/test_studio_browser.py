@@ -37,7 +37,7 @@ def days(trained, tmp_path_factory):
     events = []
     with days.shop.recommender() as recommender:
         for number, day in enumerate(range(6, -1, -1)):
-            answer = recommender.query(trained.user, 10)
+            answer = recommender.query(trained.user, k=10)
             shown = answer.impression()
             moment = int(time.time()) - 86_400 * day
             event = {"timestamp": moment, "user_id": trained.user, "request_id": answer.request_id}

@@ -44,7 +44,7 @@ def undo(people, workspace, role="merchandiser", newest=0, **fields):
 
 @pytest.fixture(scope="module")
 def item(workspace, trained):
-    return Shop(None, workspace).query(trained.user, 1).items[0].item_id
+    return Shop(None, workspace).query(trained.user, k=1).items[0].item_id
 
 
 def test_a_price_is_put_back_and_that_is_undone_as_well(people, workspace, over_http, item):

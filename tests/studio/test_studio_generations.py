@@ -13,8 +13,8 @@ def days(trained, tmp_path_factory):
     """A shop with a generation that waits: somebody bought something, and an item has a hostile title."""
     days = Days(trained, tmp_path_factory.mktemp("studio"))
     user = days.shop.recommender().generation.users.between(0, 1)[0].user_id
-    bought = days.shop.query(user, 1).items[0].item_id
-    now, titled = time.time(), [item.item_id for item in days.shop.query(user, 20).items]
+    bought = days.shop.query(user, k=1).items[0].item_id
+    now, titled = time.time(), [item.item_id for item in days.shop.query(user, k=20).items]
 
     def append(*events):
         told = ({"event_id": uuid4().hex, "timestamp": now, **event} for event in events)

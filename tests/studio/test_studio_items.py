@@ -26,7 +26,7 @@ def studio(workspace):
 def shown(workspace, trained):
     """Somebody's long list without rules and draws."""
     with Recommender.open(workspace) as recommender:
-        return recommender.query(trained.user, 60, explore=False).items
+        return recommender.query(trained.user, k=60, explore=False).items
 
 
 def test_items_are_found_by_words_of_the_title_and_opened_by_their_id(studio, shown):

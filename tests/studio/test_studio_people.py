@@ -115,7 +115,7 @@ def test_the_waterfall_is_the_score(studio, trained):
     page = studio.get(f"/studio/why/{user}", item=item)
     assert "<html" in page.text
     with Recommender.open(trained.workspace) as recommender:
-        answer = recommender.query(user, 10, explain=True)
+        answer = recommender.query(user, k=10, explain=True)
     (listed,) = (one for one in answer.items if one.item_id == item)
     steps = dict(re.findall(r'data-part="([^"]*)".*?class="number">([^<]*)<', part.text, re.S))
     assert steps == {name: f"{value:.2f}".replace("-", "−") for name, value in listed.parts.items() if value}
@@ -134,7 +134,7 @@ def test_steps_of_a_waterfall_begin_where_the_one_before_ends():
 
 def test_lists_are_marked_against_the_one_of_now(trained):
     with Recommender.open(trained.workspace) as recommender:
-        now, then = (recommender.query(user, 10) for user in (trained.user, "u0031"))
+        now, then = (recommender.query(user, k=10) for user in (trained.user, "u0031"))
     listed, gone = marked(now, then)
     places = {item.item_id: item.rank for item in now.items}
     for one in listed:

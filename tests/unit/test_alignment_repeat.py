@@ -83,7 +83,7 @@ def recommender(shop):
 
 
 def query(recommender, user="u5", **more):
-    return recommender.query(user, 5, explore=False, **more)
+    return recommender.query(user, k=5, explore=False, **more)
 
 
 def test_habits_are_chosen_where_people_take_things_again(shop):
@@ -113,7 +113,7 @@ def test_among_very_many_items_habits_are_chosen_by_fewer_cases(shop, monkeypatc
 
 
 def test_what_somebody_takes_again_and_again_comes_first_where_it_is_shown(shop, recommender):
-    answer = query(recommender, seen="show", explain=True)
+    answer = query(recommender, filter_seen=False, explain=True)
     first = answer.items[0]
     assert first.item_id == "i5"
     assert first.parts["repeat_consumption"] > 0
@@ -130,33 +130,33 @@ def test_lists_are_those_of_the_model(shop, recommender):
     assert SESSION_START_SEEN.name in shop.model.objectives
     scores = shop.model.seeing(log).scores(log, SESSION_START_SEEN)[5]  # they were here years ago
     for condition in (None, "price > 0"):
-        answer = query(recommender, seen="show", where=condition)
+        answer = query(recommender, filter_seen=False, where=condition)
         wanted = np.argsort(-scores, kind="stable")[:5]
         assert [item.item_id for item in answer.items] == [f"i{row}" for row in wanted]
         assert [item.score for item in answer.items] == pytest.approx(scores[wanted].tolist(), rel=1e-4)
 
 
 def test_lists_of_everybody_are_those_of_queries(shop, recommender, tmp_path):
-    recommend(shop.workspace.root, tmp_path / "lists.csv", 5, seen="show", explore=False)
+    recommend(shop.workspace.root, tmp_path / "lists.csv", k=5, filter_seen=False, explore=False)
     with (tmp_path / "lists.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["user_id"] in ("u5", "u9")]
     for user in ("u5", "u9"):
         listed = [row["item_id"] for row in rows if row["user_id"] == user]
-        assert listed == [item.item_id for item in query(recommender, user, seen="show").items]
+        assert listed == [item.item_id for item in query(recommender, user, filter_seen=False).items]
     assert all(float(row["parts.repeat_consumption"]) > 0 for row in rows if row["rank"] == "1")
 
 
 def test_what_was_just_bought_is_not_offered_again_and_a_session_has_no_habits(shop, recommender):
-    before = query(recommender, "u6", seen="show").items[0]
+    before = query(recommender, "u6", filter_seen=False).items[0]
     assert before.item_id == "i6"
     now = day_after(open_log(shop.workspace)) + DAY
     event = {"event_id": "e", "event": "purchase", "item_id": "i6", "timestamp": now, "user_id": "u6"}
     with closing(EventLog(shop.workspace)) as log:
         assert log.append([(1, event)]).accepted == 1
-    after = query(recommender, "u6", seen="show")
+    after = query(recommender, "u6", filter_seen=False)
     assert all(not item.parts["repeat_consumption"] for item in after.items if item.item_id == "i6")
     assert any(item.parts["repeat_consumption"] > 0 for item in after.items)
-    session = recommender.session(["i5", "i6"], 5, seen="show", explore=False)
+    session = recommender.query(session=["i5", "i6"], k=5, filter_seen=False, explore=False)
     assert all(not item.parts["repeat_consumption"] for item in session.items)
 
 

@@ -12,6 +12,7 @@ from alignment_tasks import cases_of
 from eval_model_tasks import log_of
 
 from molar_eval.models.ours import MolarScorer
+from molar_indexes.batch import recommend
 from molar_indexes.comparison import Compared, lists_by
 from molar_indexes.inspection import origins_of
 from molar_indexes.recommender import Recommender
@@ -167,7 +168,7 @@ def test_the_moment_of_a_question_decides(shop, minutes, objective):
     with Recommender.open(shop.workspace.root) as recommender:
         for user in ("u3", "u8", "u77"):
             recommender.now = at(last_of(shop, user) + 60 * minutes)
-            answer = recommender.query(user, 5, explore=False)
+            answer = recommender.query(user, k=5, explore=False)
             ids, scores = wanted(shop, user, objective)
             assert [item.item_id for item in answer.items] == ids
             assert [item.score for item in answer.items] == pytest.approx(scores.tolist(), abs=1e-4)
@@ -178,11 +179,33 @@ def test_the_moment_of_a_question_decides(shop, minutes, objective):
     assert differ
 
 
+@pytest.mark.parametrize(
+    ("context", "minutes", "objective"), [("in_session", 9000, NEXT_ITEM), ("session_start", 1, SESSION_START)]
+)
+def test_a_context_that_is_named_decides_instead(shop, tmp_path, context, minutes, objective):
+    users, query = ["u3", "u8", "u77"], Query(k=5, explore=False, context=context)
+    lists = {user: wanted(shop, user, objective)[0] for user in users}
+    with Recommender.open(shop.workspace.root) as recommender:
+        for user in users:
+            recommender.now = at(last_of(shop, user) + 60 * minutes)
+            assert [item.item_id for item in recommender.query(user, query).items] == lists[user]
+    recommend(shop.workspace.root, tmp_path / "lists.parquet", query, users=users)
+    found = pq.read_table(tmp_path / "lists.parquet").to_pylist()
+    assert {user: [row["item_id"] for row in found if row["user_id"] == user] for user in users} == lists
+
+
+def test_as_of_decides_as_the_moment_of_then_did(shop):
+    with Recommender.open(shop.workspace.root) as recommender:
+        for minutes, objective in ((1, NEXT_ITEM), (31, SESSION_START)):
+            answer = recommender.query("u8", k=5, explore=False, as_of=at(last_of(shop, "u8") + 60 * minutes))
+            assert [item.item_id for item in answer.items] == wanted(shop, "u8", objective)[0]
+
+
 def test_a_session_of_items_alone_is_a_visit(shop):
     with Recommender.open(shop.workspace.root) as recommender:
-        answer = recommender.session(["i3", "i24"], 5, explore=False)
+        answer = recommender.query(session=["i3", "i24"], k=5, explore=False)
         recommender.now = at(0)
-        assert recommender.session(["i3", "i24"], 5, explore=False).items == answer.items
+        assert recommender.query(session=["i3", "i24"], k=5, explore=False).items == answer.items
 
 
 def test_many_at_once_are_each_asked_about_as_alone(shop):
@@ -193,7 +216,7 @@ def test_many_at_once_are_each_asked_about_as_alone(shop):
         within = [now.timestamp() - one.times[-1] < VISIT for one in users]
         assert 0 < sum(within) < len(users)
         query = Query(k=5, explore=False)
-        alone = [[item.item_id for item in recommender.query(one.user_id, 5, explore=False).items] for one in users]
+        alone = [[item.item_id for item in recommender.query(one.user_id, k=5, explore=False).items] for one in users]
         rows = recommender.generation.index.rows([f"i{n}" for n in range(N)])
         with recommender.answering() as answerer:
             names = {row: f"i{n}" for n, row in enumerate(rows)}
@@ -208,7 +231,7 @@ def test_many_at_once_are_each_asked_about_as_alone(shop):
                 recommender.now = moment
                 (found,) = lists_by([answerer], keys, moment, known)
                 for key in keys[:12]:
-                    again = recommender.query(key, 10, explore=False)
+                    again = recommender.query(key, k=10, explore=False)
                     assert [item.item_id for item in found[key].items] == [item.item_id for item in again.items]
 
 

@@ -33,11 +33,11 @@ def days(trained, tmp_path_factory):
 def questions(recommender, users):
     """Answers to several people, as a shop's pages ask."""
     for user in users:
-        yield recommender.query(user, 10, explain=True, fallback="popular")
-    yield recommender.query(None, 10, session_id="visitor", explain=True, fallback="popular")
-    yield recommender.query(users[0], 6, where="price < 60", diversity=0.3, seen="show")
-    yield recommender.session(["SKU-0003", "SKU-0009"], 5, explain=True)
-    yield recommender.similar("SKU-0003", 8)
+        yield recommender.query(user, k=10, explain=True, fallback="popular")
+    yield recommender.query(None, k=10, anonymous_id="visitor", explain=True, fallback="popular")
+    yield recommender.query(users[0], k=6, where="price < 60", diversity=0.3, filter_seen=False)
+    yield recommender.query(session=["SKU-0003", "SKU-0009"], k=5, explain=True)
+    yield recommender.similar("SKU-0003", k=8)
 
 
 def told(answer):
@@ -89,7 +89,7 @@ def test_answers_come_again_to_the_last_digit(days):
                 again = next(islice(questions(past, users), number, None))
             assert told(again) == told(answer)
             assert made_at(again.request_id) == made_at(answer.request_id)
-        assert former.query(users[1], 1).generation == generation, "it is open still"
+        assert former.query(users[1], k=1).generation == generation, "it is open still"
 
 
 def test_the_last_event_of_a_moment_is_known_by_when_it_came(days):
@@ -107,8 +107,8 @@ def test_the_last_event_of_a_moment_is_known_by_when_it_came(days):
 def test_an_answer_says_for_which_moment_it_was_made(days):
     with days.shop.recommender() as recommender:
         recommender.now = datetime(2026, 5, 1, 12, 30, 15, 250_000, tzinfo=UTC)
-        assert made_at(recommender.popular(3).request_id) == recommender.now.timestamp()
+        assert made_at(recommender.popular(k=3).request_id) == recommender.now.timestamp()
         recommender.now = None
         before = int(time.time() * 1000)
-        made = made_at(recommender.popular(3).request_id)
+        made = made_at(recommender.popular(k=3).request_id)
         assert before <= round(1000 * made) <= time.time() * 1000

@@ -95,7 +95,7 @@ def test_the_folder_has_the_items_and_what_ranks_them(trained, device):
         assert np.array_equal(found["item_item.items"], table.items.sparse.items)
         assert told["generation"] == device.generation == recommender.generation.name
         assert [recommender.generation.table.item_id(row) for row in found["popular"]] == [
-            item.item_id for item in recommender.popular(100).items
+            item.item_id for item in recommender.popular(k=100).items
         ]
         ids = table.item_ids()
     assert (told["digest"], told["items"], device.items) == (device.digest, trained.items, trained.items)

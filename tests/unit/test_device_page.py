@@ -203,15 +203,15 @@ def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, r
     reader.page.on("request", lambda request: sent.append(request.url))
     with offline(reader):
         answers = reader.page.evaluate(ASKED, ["limited", asked, {"k": 10}])
-    right = [recommender.session(one, 10, explore=False).items for one in asked]
+    right = [recommender.query(session=one, k=10, explore=False).items for one in asked]
     assert same(answers, right)
     assert {answer["unknown"] != [] for answer in answers} == {True, False}
     assert any("cold_start" in item.parts for own in right for item in own)
-    for seen, rerank, k in (("show", True, 30), ("hide", False, 15), ("hide", True, 300)):
-        options = {"k": k, "seen": seen, "rerank": rerank}
-        own = [recommender.session(one, explore=False, **options).items for one in asked[:20]]
+    for filter_seen, rerank, k in ((False, True, 30), (True, False, 15), (True, True, 300)):
+        options = {"k": k, "filter_seen": filter_seen, "rerank": rerank}
+        own = [recommender.query(session=one, explore=False, **options).items for one in asked[:20]]
         assert same(reader.page.evaluate(ASKED, ["limited", asked[:20], options]), own)
-        moved += seen == "hide" and [one[:10] for one in own] != right[:20]
+        moved += filter_seen and [one[:10] for one in own] != right[:20]
     assert moved  # the second stage does something
     assert sent == []
     assert reader.complaints == []
@@ -220,16 +220,16 @@ def test_lists_are_those_of_the_server_and_nothing_is_asked_of_it(recommender, r
 
 def test_without_the_second_stage_they_are_those_without_it(recommender, reader):
     asked = histories(recommender)[::8]
-    own = [recommender.session(one, explore=False, rerank=False).items for one in asked]
+    own = [recommender.query(session=one, explore=False, rerank=False).items for one in asked]
     assert same(reader.page.evaluate(ASKED, ["first stage", asked, {}]), own)
 
 
 def test_rules_shape_them_as_they_do_on_the_server(shops, reader):
     asked = histories(shops["shaped"])[::3]
     causes = set()
-    for options in ({"k": 10}, {"k": 5, "rerank": False}, {"k": 60, "seen": "show"}):
+    for options in ({"k": 10}, {"k": 5, "rerank": False}, {"k": 60, "filter_seen": False}):
         some = asked if options["k"] == 10 else asked[::4]
-        right = [shops["shaped"].session(one, explore=False, **options).items for one in some]
+        right = [shops["shaped"].query(session=one, explore=False, **options).items for one in some]
         assert same(reader.page.evaluate(ASKED, ["shaped", some, options]), right)
         causes |= {cause for own in right for item in own if item.rule for cause in item.rule.split(", ")}
     assert len(causes) == SHAPING.count("[[rule]]")  # each has moved something
@@ -261,7 +261,7 @@ def test_with_times_they_are_those_of_the_same_history_on_the_server(recommender
 
 def test_without_a_history_it_is_what_is_popular(recommender, reader):
     (answer, unknown) = reader.page.evaluate(ASKED, ["limited", [[], ["nobody knows this"]], {"k": 12}])
-    right = [item.item_id for item in recommender.popular(12).items]
+    right = [item.item_id for item in recommender.popular(k=12).items]
     for one in (answer, unknown):
         assert one["basis"] == "popularity"
         assert [item["item_id"] for item in one["items"]] == right

@@ -230,7 +230,7 @@ def test_molar_is_scored_as_the_recommender_answers(workspace, settings, tmp_pat
             row = scores[case].copy()
             row[cases.seen(slice(case, case + 1)).item] = -np.inf
             recommender.now = datetime.fromtimestamp(int(inputs.timestamp[inputs.offsets[case + 1] - 1]), UTC)
-            answer = recommender.query(user_id, 10, explore=False)
+            answer = recommender.query(user_id, k=10, explore=False)
             assert all(("reranker" in item.parts) == rerank for item in answer.items)
             best = np.sort(row)[::-1][:10]
             assert [item.score for item in answer.items] == pytest.approx(best, rel=1e-4, abs=1e-4)

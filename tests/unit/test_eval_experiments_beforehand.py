@@ -33,7 +33,7 @@ def workspace(trained, tmp_path_factory):
             recommender.now = DAY + timedelta(days=day)
             events = []
             for user in people:
-                answer = recommender.query(user, TRIED)
+                answer = recommender.query(user, k=TRIED)
                 events.append(answer.impression(at=recommender.now))
                 events += [clicked(answer, item.item_id, recommender.now) for item in taken(answer, random)]
             assert not log.append(list(enumerate(events, 1))).refused
@@ -88,7 +88,7 @@ def test_no_more_requests_are_looked_at_than_asked_for(workspace):
 
 def test_rules_and_options_of_an_arm_hold(workspace, tmp_path):
     with Recommender.open(workspace.root) as recommender:
-        item = recommender.popular(1).items[0].item_id
+        item = recommender.popular(k=1).items[0].item_id
     (rules := tmp_path / "rules.toml").write_text(f'[[rule]]\nban = "item_id = {item}"\n')
     banned = verdict_beforehand(workspace, LISTS, Arm(rules=str(rules)), most=20)
     assert 0 < banned.differing < 1

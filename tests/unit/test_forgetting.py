@@ -295,22 +295,22 @@ def people_of(shop, count):
 
 
 def personal(recommender, user, **more):
-    return recommender.query(user, 5, fallback="popular", **more).basis != "popularity"
+    return recommender.query(user, k=5, fallback="popular", **more).basis != "popularity"
 
 
 def test_who_is_forgotten_is_nobody_from_then_on(shop, recommender):
     gone, other = people_of(shop, 12)[10:]
     append(Workspace(shop.workspace), event(20, gone, SESSION, kind="identify"), event(21, None, SESSION))
     assert personal(recommender, gone)
-    assert recommender.query(session_id=SESSION).items
-    before = [item.item_id for item in recommender.query(other, 5).items]
+    assert recommender.query(anonymous_id=SESSION).items
+    before = [item.item_id for item in recommender.query(other, k=5).items]
     done = shop.privacy.forget([gone, "nobody-has-this"], reason="asked by letter", later=True)
     assert not personal(recommender, gone)
     with pytest.raises(RequestError):
-        recommender.query(gone)
+        recommender.query(gone, fallback="error")
     with pytest.raises(RequestError):
-        recommender.query(session_id=SESSION)
-    assert [item.item_id for item in recommender.query(other, 5).items] == before
+        recommender.query(anonymous_id=SESSION, fallback="error")
+    assert [item.item_id for item in recommender.query(other, k=5).items] == before
     assert done.unknown == ["nobody-has-this"]
     assert (done.people, done.failed, done.pending) == (2, {}, ["rebuilt", "purged"])
     assert (done.removed["users"], done.removed["events"]) == (1, 2)
@@ -331,21 +331,21 @@ def test_what_comes_later_of_somebody_forgotten_counts_again(shop, recommender):
         moment = SuppressionList.of(shop.workspace).user(gone) // 1_000_000 + 1
         log.append([(1, event(32, gone, at=moment, item="SKU-0003"))])
     assert personal(recommender, gone)
-    history = recommender.query(gone, 5, seen="hide")
+    history = recommender.query(gone, k=5, filter_seen=True)
     assert "SKU-0003" not in [item.item_id for item in history.items]
 
 
 def test_who_objects_gets_what_most_people_took_and_never_an_error(shop, recommender):
     (who,) = people_of(shop, 41)[40:]
-    popular = [item.item_id for item in recommender.popular(5).items]
+    popular = [item.item_id for item in recommender.popular(k=5).items]
     shop.privacy.object(who, later=True)
-    answer = recommender.query(who, 5)
+    answer = recommender.query(who, k=5)
     assert [item.item_id for item in answer.items] == popular
     assert any("objects" in note for note in answer.notes)
-    assert len(recommender.search(similar="SKU-0003", user_id=who, k=3).items) == 3
+    assert len(recommender.search(similar_to="SKU-0003", user_id=who, k=3).items) == 3
     report = append(Workspace(shop.workspace), event(40, who))
     assert (report.accepted, report.left_out) == (0, 1)
-    assert recommender.query(who, 5).basis == "popularity"
+    assert recommender.query(who, k=5).basis == "popularity"
     assert shop.privacy.withdraw(who) == 1
     append(Workspace(shop.workspace), event(41, who))
     assert personal(recommender, who)

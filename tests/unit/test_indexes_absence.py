@@ -19,14 +19,14 @@ def recommender(workspace):
 
 
 def test_what_is_listed_is_at_its_place(recommender, trained):
-    shown = recommender.query(trained.user, 10, explore=False)
+    shown = recommender.query(trained.user, k=10, explore=False)
     for item in (shown.items[0], shown.items[9]):
         found = item_for_person(recommender, item.item_id, trained.user)
         assert (found.listed, found.known, found.had) == (item.rank, True, False)
 
 
 def test_what_is_behind_has_its_place_and_the_score_it_lacks(recommender, trained):
-    longer = recommender.query(trained.user, 60, explore=False, rules=False)
+    longer = recommender.query(trained.user, k=60, explore=False, rules=False)
     item = longer.items[49]
     found = item_for_person(recommender, item.item_id, trained.user)
     assert found.listed is None
@@ -46,7 +46,7 @@ def test_what_they_have_is_hidden_for_that(recommender, trained):
 
 
 def test_a_rule_that_keeps_it_out_is_told_apart_from_its_score(workspace, recommender, trained):
-    item = recommender.query(trained.user, 10, explore=False).items[2]
+    item = recommender.query(trained.user, k=10, explore=False).items[2]
     rules = workspace.parent / "own.toml"
     rules.write_text(f'[[rule]]\nname = "not this one"\nban = ["{item.item_id}"]\n', "utf-8")
     with Recommender.open(workspace, rules=rules) as ruled:
@@ -58,7 +58,7 @@ def test_a_rule_that_keeps_it_out_is_told_apart_from_its_score(workspace, recomm
 
 
 def test_whoever_is_unknown_sees_what_most_people_took(recommender):
-    popular = recommender.popular(10)
+    popular = recommender.popular(k=10)
     found = item_for_person(recommender, popular.items[0].item_id, "nobody")
     assert (found.known, found.listed, found.had) == (False, 1, False)
 

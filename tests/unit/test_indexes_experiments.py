@@ -70,10 +70,10 @@ def opened(workspace, generation, rules):
 
 
 def wanted(user):
-    def listed(recommender, options, as_of):
-        return recommender.query(user, 5, fallback="popular", as_of=as_of, **options)
+    def listed(recommender, options, last_event):
+        return recommender.query(user, k=5, last_event=last_event, **options)
 
-    return ListWanted(listed, lambda recommender, options: recommender.popular(5, user_id=user))
+    return ListWanted(listed, lambda recommender, options: recommender.popular(k=5, user_id=user))
 
 
 def visit(simulated, user, at=NOON, **more):

@@ -49,7 +49,7 @@ class Two:
 
     @property
     def people(self) -> list[dict[str, str]]:
-        return [{"user_id": self.user}, {"session_id": SESSION}, {"session_id": VISITOR}, {"user_id": NEW}]
+        return [{"user_id": self.user}, {"anonymous_id": SESSION}, {"anonymous_id": VISITOR}, {"user_id": NEW}]
 
 
 def settings(folder: Path, **privacy: str) -> Path:
@@ -121,10 +121,10 @@ def test_lists_and_reasons_are_the_same_for_the_same_ids(two):
 def test_lists_of_everybody_come_with_the_ids_of_the_shop(two, tmp_path):
     done = {}
     for name, shop in (("plain", two.plain), ("keyed", two.keyed)):
-        done[name] = shop.recommend(tmp_path / f"{name}.parquet", 3, explore=False, processes=1)
+        done[name] = shop.recommend(tmp_path / f"{name}.parquet", k=3, explore=False, processes=1)
     plain, keyed = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("plain", "keyed"))
     assert plain.equals(keyed)
-    two.keyed.recommend(tmp_path / "some.csv", 3, users=[two.user, "nobody"], processes=1)
+    two.keyed.recommend(tmp_path / "some.csv", k=3, users=[two.user, "nobody"], processes=1)
     assert {line.split(",")[0].strip('"') for line in (tmp_path / "some.csv").read_text().splitlines()[1:]} == {
         two.user
     }

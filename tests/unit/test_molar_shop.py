@@ -6,12 +6,14 @@ import subprocess
 import sys
 import traceback
 from html.parser import HTMLParser
+from typing import Unpack
 
 import pyarrow.parquet as pq
 import pytest
 
 import molar
 from molar_retrieval.errors import DataError, MissingArtefactError, RequestError
+from molar_retrieval.ranking.query import QueryOptions
 from molar_retrieval.workspace.discovery import WorkspaceRecord
 
 
@@ -23,7 +25,7 @@ def shop(trained):
 def test_a_query_is_that_of_the_recommender(shop, trained):
     answer = shop.query(trained.user, k=5, where="price < 100", explain=True)
     with shop.recommender() as recommender:
-        same = recommender.query(trained.user, 5, where="price < 100", explain=True)
+        same = recommender.query(trained.user, k=5, where="price < 100", explain=True)
     for mine, other in zip(answer.items, same.items, strict=True):
         assert (mine.item_id, mine.score, mine.reasons) == (other.item_id, other.score, other.reasons)
 
@@ -70,7 +72,7 @@ def test_searches_and_similar_items(shop, trained):
     item = shop.query(trained.user, k=1).items[0].item_id
     assert len(shop.similar(item, k=3).items) == 3
     assert shop.search("blue mug", k=3).items
-    assert len(shop.search(similar=item, user_id=trained.user, k=3).items) == 3
+    assert len(shop.search(similar_to=item, user_id=trained.user, k=3).items) == 3
 
 
 def test_lists_of_everybody(shop, trained, tmp_path):
@@ -155,7 +157,8 @@ METHODS = [name for name, _ in inspect.getmembers(molar.Shop, inspect.isfunction
 def test_every_argument_is_named_typed_and_documented(name):
     method = getattr(molar.Shop, name)
     for argument in list(inspect.signature(method).parameters.values())[1:]:
-        assert argument.kind not in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
+        assert argument.kind != argument.VAR_POSITIONAL
+        assert argument.kind != argument.VAR_KEYWORD or argument.annotation == Unpack[QueryOptions]
         assert argument.annotation is not argument.empty
         assert f"{argument.name}:" in method.__doc__, f"{name}({argument.name})"
 

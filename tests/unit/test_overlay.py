@@ -110,14 +110,14 @@ def ids(answer):
 
 
 def test_what_is_withdrawn_or_sold_out_is_gone_from_every_answer_at_once(recommender, change):
-    assert ids(recommender.query("u", 3)) == ["i0", "i1", "i2"]
+    assert ids(recommender.query("u", k=3)) == ["i0", "i1", "i2"]
     change("i0")
     last = change("i1", stock=0)
     answers = [
-        recommender.query("u", N),
-        recommender.query("nobody", N, fallback="popular"),
-        recommender.similar("i0", N),
-        recommender.search(similar="i1", k=N),
+        recommender.query("u", k=N),
+        recommender.query("nobody", k=N, fallback="popular"),
+        recommender.similar("i0", k=N),
+        recommender.search(similar_to="i1", k=N),
     ]
     for answer in answers:
         assert not {"i0", "i1"} & set(ids(answer))
@@ -127,32 +127,32 @@ def test_what_is_withdrawn_or_sold_out_is_gone_from_every_answer_at_once(recomme
     assert [place.row for place in listing.places] == [2, 3, 4]
     change("i1", stock="3")
     change("i0", active="ja")
-    assert ids(recommender.query("u", 3)) == ["i0", "i1", "i2"]
+    assert ids(recommender.query("u", k=3)) == ["i0", "i1", "i2"]
 
 
 def test_what_is_available_later_comes_in_its_time(recommender, change):
     change("i0", available_from="2031-01-01")
     recommender.now = datetime(2030, 1, 1, tzinfo=UTC)
-    assert ids(recommender.query("u", 2)) == ["i1", "i2"]
+    assert ids(recommender.query("u", k=2)) == ["i1", "i2"]
     recommender.now = datetime(2032, 1, 1, tzinfo=UTC)
-    assert ids(recommender.query("u", 2)) == ["i0", "i1"]
+    assert ids(recommender.query("u", k=2)) == ["i0", "i1"]
 
 
 def test_changed_fields_act_in_conditions_and_are_shown(recommender, change):
-    assert ids(recommender.query("u", 3, where="price >= 5")) == ["i5", "i6", "i7"]
+    assert ids(recommender.query("u", k=3, where="price >= 5")) == ["i5", "i6", "i7"]
     change("i2", price="7.5", name="Lamp", colours="blue|green")
     change("i5", price=1)
     change("i6", nonsense=3)
-    answer = recommender.query("u", 3, where="price >= 5")
+    answer = recommender.query("u", k=3, where="price >= 5")
     assert ids(answer) == ["i2", "i6", "i7"]
     assert (answer.items[0].title, answer.items[0].payload["price"]) == ("Lamp", 7.5)
-    assert ids(recommender.query("u", 3, where="colours = green")) == ["i2"]
-    assert ids(recommender.query("nobody", 2, where="price > 7", fallback="popular")) == ["i2", "i8"]
-    assert ids(recommender.similar("i0", 2, where="price > 7")) == ["i2", "i8"]
-    assert ids(recommender.search(similar="i0", k=2, where="price > 7")) == ["i2", "i8"]
-    assert set(ids(recommender.query("u", 9, where="price > 7", only=["i2", "i3", "i9"]))) == {"i2", "i9"}
+    assert ids(recommender.query("u", k=3, where="colours = green")) == ["i2"]
+    assert ids(recommender.query("nobody", k=2, where="price > 7", fallback="popular")) == ["i2", "i8"]
+    assert ids(recommender.similar("i0", k=2, where="price > 7")) == ["i2", "i8"]
+    assert ids(recommender.search(similar_to="i0", k=2, where="price > 7")) == ["i2", "i8"]
+    assert set(ids(recommender.query("u", k=9, where="price > 7", candidates=["i2", "i3", "i9"]))) == {"i2", "i9"}
     change("i2", price=None)
-    assert ids(recommender.query("u", 1, where="price >= 5")) == ["i6"]
+    assert ids(recommender.query("u", k=1, where="price >= 5")) == ["i6"]
 
 
 STANDARDS = {"price": (5.0, 3.0), "stock": (5.0, 1.0)}
@@ -174,12 +174,12 @@ def test_changed_numbers_act_in_the_second_stage(workspace, change):
     prices = [float(row) for row in range(N)]
     priced(workspace, prices)
     with Recommender.open(workspace.root) as recommender:
-        before = recommender.query("u", N)
+        before = recommender.query("u", k=N)
         change("i2", price=40.0)
         change("i7", price=None)
         change("i3", stock=9)
         change("i2", price=30.0)
-        after = recommender.query("u", N)
+        after = recommender.query("u", k=N)
         store = recommender.ranker.store
     prices[2], prices[7] = 30.0, float("nan")
     stocks = [9.0 if row == 3 else 5.0 for row in range(N)]
@@ -188,7 +188,7 @@ def test_changed_numbers_act_in_the_second_stage(workspace, change):
     assert (ids(before)[0], ids(after)[0]) == ("i10", "i2")
     priced(workspace, prices, events={"catalogue": after.events})
     with Recommender.open(workspace.root) as recommender:
-        anew = recommender.query("u", N)
+        anew = recommender.query("u", k=N)
     assert [(item.item_id, item.score) for item in after.items] == [(item.item_id, item.score) for item in anew.items]
 
 
@@ -216,19 +216,19 @@ def test_changed_fields_act_in_rules(workspace, change, tmp_path):
         "utf-8",
     )
     with Recommender.open(workspace.root, rules=rules) as recommender:
-        assert ids(recommender.query("u", 3)) == ["i6", "i0", "i1"]
+        assert ids(recommender.query("u", k=3)) == ["i6", "i0", "i1"]
         change("i0", price=9)
         change("i1", colours="violet")
         change("i2", colours="shade7")
         change("i9", price=3.5)
-        answer = recommender.query("u", 3)
+        answer = recommender.query("u", k=3)
         assert ids(answer) == ["i6", "i3", "i9"], "i9 is cheap now, and the only one that the quota asks for"
         change("i6", price=8)
-        answer = recommender.query("u", 3)
+        answer = recommender.query("u", k=3)
         assert ids(answer) == ["i3", "i4", "i9"]
         assert any("i6" in note for note in answer.notes)
         change("i2", colours="red")
-        assert ids(recommender.query("u", 2)) == ["i2", "i9"]
+        assert ids(recommender.query("u", k=2)) == ["i2", "i9"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -252,7 +252,7 @@ def test_conditions_are_those_of_a_scan(recommender, log, seed):
             new = {k: [v] if k == "colours" else v for k, v in data.items()}
             payloads[item] = {k: v for k, v in (payloads[item] | new).items() if v is not None}
         where = draw.choice(conditions)
-        found = recommender.query("u", N, where=where, seen="show")
+        found = recommender.query("u", k=N, where=where, filter_seen=False)
         assert set(ids(found)) == {name for name, payload in payloads.items() if matches(where, payload)}
         assert all(item.payload == payloads[item.item_id] for item in found.items)
 
@@ -277,12 +277,12 @@ def test_a_generation_knows_the_events_that_it_contains(workspace, change):
     release(workspace)
     with Recommender.open(workspace.root) as recommender:
         last = change("i0")
-        assert ids(recommender.query("u", 1)) == ["i1"]
+        assert ids(recommender.query("u", k=1)) == ["i1"]
         first = recommender.generation.name
         release(workspace, events={"catalogue": last, "interactions": last, "kinds": {}})
-        assert ids(recommender.query("u", 1)) == ["i0"], "this one says that it contains the withdrawal, and has i0"
+        assert ids(recommender.query("u", k=1)) == ["i0"], "this one says that it contains the withdrawal, and has i0"
         rollback(workspace, first)
-        assert ids(recommender.query("u", 1)) == ["i1"]
+        assert ids(recommender.query("u", k=1)) == ["i1"]
 
 
 @pytest.mark.alone
@@ -310,7 +310,7 @@ def test_no_answer_is_of_two_states(recommender, log):
 
     def ask():
         while not stop.is_set():
-            answer = recommender.query("u", N, where="price >= 100", seen="show")
+            answer = recommender.query("u", k=N, where="price >= 100", filter_seen=False)
             prices = {item.payload["price"] for item in answer.items}
             if len(prices) > 1 or len(answer.items) not in (0, N):
                 wrong.append(answer)
@@ -322,7 +322,7 @@ def test_no_answer_is_of_two_states(recommender, log):
         price = 100 + step if step % 3 else 50
         rows = [{"event_id": f"p{step}-{name}", "item_id": name, "data": {"price": price}} for name in NAMES]
         log.append(enumerate(row | {"event": "item_upsert", "timestamp": 1_700_000_000} for row in rows))
-        assert len(recommender.query("u", N, where="price >= 100", seen="show").items) == (N if step % 3 else 0)
+        assert len(recommender.query("u", k=N, where="price >= 100", filter_seen=False).items) == (N if step % 3 else 0)
     stop.set()
     for thread in threads:
         thread.join()
@@ -343,17 +343,17 @@ def test_a_damaged_log_is_told_and_keeps_no_answer_out(workspace, change):
     change.log.close()
     (workspace.root / "events" / "log.sqlite").write_bytes(b"no database at all" * 100)
     with Recommender.open(workspace.root) as recommender:
-        answer = recommender.query("u", 1)
+        answer = recommender.query("u", k=1)
     assert ids(answer) == ["i0"]
     assert "what happened since" in answer.notes[0]
 
 
 def test_a_list_is_for_a_user_or_a_session(recommender):
-    for whom in ({}, {"user_id": "u", "session_id": "s"}):
-        with pytest.raises(RequestError, match="a user or for a session"):
-            recommender.query(**whom)
-    with pytest.raises(RequestError, match="known of the session 's'"):
-        recommender.query(session_id="s")
+    for whom in ({}, {"user_id": "u", "anonymous_id": "s"}, {"user_id": "u", "session": ["i0"]}):
+        with pytest.raises(RequestError, match="a user, an anonymous visitor or a session"):
+            recommender.query(**whom, fallback="error")
+    with pytest.raises(RequestError, match="known of the anonymous visitor 's'"):
+        recommender.query(anonymous_id="s", fallback="error")
 
 
 def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monkeypatch):
@@ -379,11 +379,11 @@ def test_where_nobody_can_write_the_log_is_read_as_it_is(workspace, change, monk
     monkeypatch.setattr(live_events.sqlite3, "connect", connect)
     monkeypatch.setattr(live_events.os, "access", lambda *_: False)
     with Recommender.open(workspace.root) as recommender:
-        assert ids(recommender.query("u", 1)) == ["i1"]
+        assert ids(recommender.query("u", k=1)) == ["i1"]
         assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
         monkeypatch.setattr(live_events.sqlite3, "connect", former)
         with closing(EventLog(workspace)) as log:  # from where it can be written
             another = Changes(log)
             another.count = 1
             another("i1")
-            assert ids(recommender.query("u", 1)) == ["i2"]
+            assert ids(recommender.query("u", k=1)) == ["i2"]

@@ -73,86 +73,88 @@ def test_what_the_settings_say_of_kinds_counts_from_the_first_event_on(workspace
     publish_generation(workspace, IndexSettings()).close()
     assert workspace["generations"].current == named
     with Recommender.open(workspace.root) as recommender:
-        before = ids(recommender.query(trained.user, 5))
+        before = ids(recommender.query(trained.user, k=5))
         add("view", before[0], trained.user)
-        assert ids(recommender.query(trained.user, 5)) == before
+        assert ids(recommender.query(trained.user, k=5)) == before
         add("view", before[0], session="new")
         with pytest.raises(RequestError, match="new"):
-            recommender.query(session_id="new")
+            recommender.query(anonymous_id="new", fallback="error")
         add("purchase", before[0], trained.user)
-        assert before[0] not in ids(recommender.query(trained.user, 5))
+        assert before[0] not in ids(recommender.query(trained.user, k=5))
 
 
 def test_the_popular_list_leaves_out_what_its_person_had(recommender, add, trained):
-    everybody = ids(recommender.popular(100))
-    had = set(ids(recommender.query(trained.user, 100, seen="show"))) - set(ids(recommender.query(trained.user, 100)))
-    left = ids(recommender.popular(100, user_id=trained.user))
+    everybody = ids(recommender.popular(k=100))
+    had = set(ids(recommender.query(trained.user, k=100, filter_seen=False))) - set(
+        ids(recommender.query(trained.user, k=100))
+    )
+    left = ids(recommender.popular(k=100, user_id=trained.user))
     assert left == [item for item in everybody if item not in had] != everybody
     add("view", left[0], trained.user)
     add("purchase", left[1], session="cookie")
     add("impression", left[2], trained.user)
-    assert ids(recommender.popular(100, user_id=trained.user)) == left[1:]
-    assert ids(recommender.popular(2, session_id="cookie")) == [item for item in everybody if item != left[1]][:2]
+    assert ids(recommender.popular(k=100, user_id=trained.user)) == left[1:]
+    assert ids(recommender.popular(k=2, anonymous_id="cookie")) == [item for item in everybody if item != left[1]][:2]
     add("identify", None, trained.user, "cookie")
-    both = ids(recommender.popular(100, session_id="cookie"))
+    both = ids(recommender.popular(k=100, anonymous_id="cookie"))
     assert both == left[2:]
-    assert ids(recommender.popular(100, user_id="nobody")) == everybody
+    assert ids(recommender.popular(k=100, user_id="nobody")) == everybody
 
 
 @pytest.mark.parametrize("kind", ["purchase", "view"])
 def test_what_somebody_did_is_hidden_and_moves_the_list(recommender, add, trained, kind):
-    before = recommender.query(trained.user, 5)
+    before = recommender.query(trained.user, k=5)
     last = add(kind, ids(before)[0], trained.user)
-    after = recommender.query(trained.user, 5)
+    after = recommender.query(trained.user, k=5)
     assert ids(before)[0] not in ids(after)
     assert after.events == last
     scores = {item.item_id: item.score for item in before.items}
     assert any(item.score != scores.get(item.item_id) for item in after.items)
-    assert ids(recommender.query(trained.user, 100, seen="show")) != []
+    assert ids(recommender.query(trained.user, k=100, filter_seen=False)) != []
     add("impression", ids(after)[0], trained.user)
     add("search", None, trained.user)
-    assert ids(recommender.query(trained.user, 5)) == ids(after)
+    assert ids(recommender.query(trained.user, k=5)) == ids(after)
 
 
 def test_somebody_new_has_a_list_after_the_first_event(recommender, add, trained):
     item = ids(recommender.query(trained.user))[0]
     with pytest.raises(RequestError, match="no history"):
-        recommender.query("newcomer")
+        recommender.query("newcomer", fallback="error")
     add("view", item, "newcomer")
     recommender.now = datetime.fromtimestamp(NOW + 60, UTC)
-    answer = recommender.query("newcomer", 5)
+    answer = recommender.query("newcomer", k=5)
     assert (answer.basis, len(answer.items)) == ("aligned", 5)
     assert item not in ids(answer)
-    assert ids(recommender.session([item], 5)) == ids(answer)
+    assert ids(recommender.query(session=[item], k=5)) == ids(answer)
     add("add_to_cart", item, session="tab 7")
-    assert ids(recommender.query(session_id="tab 7", k=5)) == ids(answer)
-    with pytest.raises(RequestError, match="known of the session"):
-        recommender.query(session_id="newcomer")
-    found = recommender.search(similar=item, user_id="newcomer", seen="hide", k=5)
+    assert ids(recommender.query(anonymous_id="tab 7", k=5)) == ids(answer)
+    with pytest.raises(RequestError, match="known of the anonymous visitor"):
+        recommender.query(anonymous_id="newcomer", fallback="error")
+    found = recommender.search(similar_to=item, user_id="newcomer", filter_seen=True, k=5)
     assert item not in ids(found)
 
 
 def test_what_is_returned_comes_back(recommender, add, trained):
-    before = recommender.query(trained.user, 5)
+    before = recommender.query(trained.user, k=5)
     item = ids(before)[0]
     add("purchase", item, trained.user, transaction_id="T")
-    assert item not in ids(recommender.query(trained.user, 5))
+    assert item not in ids(recommender.query(trained.user, k=5))
     add("return", item, session="the staff's", transaction_id="T", after=1)
-    assert ids(recommender.query(trained.user, 5)) == ids(before)
+    assert ids(recommender.query(trained.user, k=5)) == ids(before)
     add("view", item, "somebody")
     recommender.query("somebody")
     add("purchase", item, "other")
     add("return", item, "other", after=1)
     with pytest.raises(RequestError, match="no history"):
-        recommender.query("other")
+        recommender.query("other", fallback="error")
 
 
 def test_items_that_only_came_since_are_left_out_with_a_note(recommender, add, trained):
     add("view", "of tomorrow", trained.user)
-    before = recommender.query(trained.user, 5)
+    before = recommender.query(trained.user, k=5)
     assert "1 of this person's events" in before.notes[0]
     add("view", "of tomorrow", "stranger")
-    answer = recommender.query("stranger", 5, fallback="popular")
+    answer = recommender.query("stranger", k=5, fallback="popular")
     assert answer.basis == "popularity"
 
 
@@ -218,10 +220,10 @@ def test_lists_of_many_know_what_single_ones_know(recommender, add, trained, tmp
     after = [[items[placed.row] for placed in one.places] for one in recommender.rank_many(users, query)]
     assert after[4] == []
     for number in (*range(4), 5, 6):
-        assert after[number] == ids(recommender.query(users[number].user_id, 8)), number
+        assert after[number] == ids(recommender.query(users[number].user_id, k=8)), number
     assert items[before[0][0]] not in after[0]
     assert [items[row] for row in before[2]] == after[2]
-    report = recommend(workspace.root, tmp_path / "lists.parquet", 8)
+    report = recommend(workspace.root, tmp_path / "lists.parquet", k=8)
     table = pq.read_table(report.path)
     for number in (0, 1, 2, 5):
         of_user = table.filter(pc.field("user_id") == users[number].user_id)
@@ -240,7 +242,7 @@ def test_who_sends_back_what_somebody_else_ordered_keeps_their_own(add, recommen
 
 
 def test_what_is_kept_of_somebody_is_numbers_not_all_that_they_did(recommender, workspace, trained, add):
-    items, events = [item.item_id for item in recommender.popular(20).items], 2000
+    items, events = [item.item_id for item in recommender.popular(k=20).items], 2000
     rows = [
         {"event_id": f"m{n}", "event": "view", "item_id": items[n % 20], "user_id": trained.user, "timestamp": NOW + n}
         for n in range(events)

@@ -184,4 +184,4 @@ def test_who_the_years_budget_does_not_bear_waits(private, trained):
     assert faults_of(workspace) == []
     assert shop.query(other, k=3).items
     with pytest.raises(RequestError, match="no history"):
-        shop.query(user, k=3)
+        shop.query(user, k=3, fallback="error")

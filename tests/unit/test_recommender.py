@@ -72,7 +72,7 @@ def test_newcomers_come_back_without_partners(trained, recommender, log, model):
     newcomers = set(log.items.ids(np.flatnonzero(~model.known)))
     assert newcomers
     assert recommender.generation.cold_items == len(newcomers)
-    answer = recommender.query(trained.user, k=trained.items, seen="show", explore=False)
+    answer = recommender.query(trained.user, k=trained.items, filter_seen=False, explore=False)
     found = [i for i in answer.items if i.item_id in newcomers]
     assert len(found) == len(newcomers)
     assert all(i.parts[part.name] == 0 for i in found for part in model.sparse_parts)
@@ -86,7 +86,7 @@ def test_seen_items_are_hidden_unless_asked_for(trained, recommender, log):
     assert not seen & {i.item_id for i in everything.items}
     assert len(everything.items) == trained.items - len(seen)
     assert f"{len(seen)} are hidden" in everything.shortfall
-    shown = recommender.query(trained.user, k=trained.items, seen="show")
+    shown = recommender.query(trained.user, k=trained.items, filter_seen=False)
     assert len(shown.items) == trained.items
     assert shown.shortfall is None
 
@@ -101,11 +101,11 @@ def test_a_condition_is_applied_inside_the_search(trained, recommender):
 
 def test_a_session_is_the_user_with_that_history_at_one_moment(trained, recommender, log):
     ids = log.items.ids(log.history(log.users.row(trained.user))[-4:])
-    answer = recommender.session(ids, k=7)
+    answer = recommender.query(session=ids, k=7)
     assert len(answer.items) == 7
     assert not set(ids) & {i.item_id for i in answer.items}
     assert answer.user_id is None
-    assert [i.item_id for i in answer.items] != [i.item_id for i in recommender.session(ids[::-1], k=7).items]
+    assert [i.item_id for i in answer.items] != [i.item_id for i in recommender.query(session=ids[::-1], k=7).items]
 
 
 def test_a_session_has_the_vectors_of_the_model(trained, recommender, log, model):
@@ -119,13 +119,13 @@ def test_a_session_has_the_vectors_of_the_model(trained, recommender, log, model
 
 def test_unknown_items_of_a_session_are_left_out_with_a_note(recommender, log):
     known = log.items.ids(np.array([3, 1, 3]))
-    right = recommender.session(known, k=4)
+    right = recommender.query(session=known, k=4)
     assert right.notes == []
-    one = recommender.session([known[0], "sold long ago", *known[1:]], k=4)
+    one = recommender.query(session=[known[0], "sold long ago", *known[1:]], k=4)
     assert one.items == right.items
     assert one.notes == ["of the session these items are left out, as they are unknown: 'sold long ago'"]
     gone = [f"{number} {'x' * 2000}" for number in range(500)]
-    many = recommender.session([*gone, *gone, *known][-1000:], k=4)
+    many = recommender.query(session=[*gone, *gone, *known][-1000:], k=4)
     assert many.items == right.items
     (note,) = many.notes
     assert note.endswith(" and 497 more")
@@ -158,25 +158,25 @@ def test_popular_answers_for_people_without_history(trained, recommender, log):
 
 def test_requests_that_cannot_be_answered_say_why(trained, recommender):
     with pytest.raises(RequestError, match="no history is known") as caught:
-        recommender.query(trained.user.upper())
+        recommender.query(trained.user.upper(), fallback="error")
     assert trained.user not in caught.value.hint
     with pytest.raises(RequestError, match="no history is known"):
-        recommender.query(trained.new_user)
+        recommender.query(trained.new_user, fallback="error")
     with pytest.raises(RequestError, match="k = 0"):
         recommender.query(trained.user, k=0)
     with pytest.raises(RequestError, match="empty"):
-        recommender.session([])
+        recommender.query(session=[])
     with pytest.raises(RequestError, match="'no such item' is unknown"):
-        recommender.session(["no such item", "nor this"])
+        recommender.query(session=["no such item", "nor this"], fallback="error")
     with pytest.raises(RequestError, match="unknown"):
-        recommender.similar("no such item")
+        recommender.similar("no such item", fallback="error")
 
 
 def test_a_generation_without_its_own_encoder_refuses_that_of_another_alignment(trained, recommender, monkeypatch):
     monkeypatch.setattr("molar_indexes.sessions.carried", lambda _: None)
     item = recommender.query(trained.user).items[0].item_id
     with Recommender.open(trained.workspace) as fresh:
-        assert fresh.session([item]).items == recommender.session([item]).items
+        assert fresh.query(session=[item]).items == recommender.query(session=[item]).items
     real = Manifest.read
 
     def other(folder):
@@ -190,7 +190,7 @@ def test_a_generation_without_its_own_encoder_refuses_that_of_another_alignment(
         Recommender.open(trained.workspace) as fresh,
         pytest.raises(StaleArtefactError, match="was made with the alignment"),
     ):
-        fresh.session([item])
+        fresh.query(session=[item])
 
 
 def test_a_workspace_without_a_generation_names_the_command(tmp_path):
@@ -220,24 +220,24 @@ def test_a_condition_in_words_is_the_same_condition(recommender, trained):
 def test_only_and_exclude(recommender, trained, ask):
     first = [item.item_id for item in recommender.query(trained.user, k=12).items]
     only, exclude = first[:8], [*first[4:6], "sold out long ago"]
-    limits = {"k": 20, "only": only, "exclude": exclude}
+    limits = {"k": 20, "candidates": only, "exclude": exclude}
     answer = {
         "query": lambda: recommender.query(trained.user, **limits),
-        "session": lambda: recommender.session(first[10:], **limits),
+        "session": lambda: recommender.query(session=first[10:], **limits),
         "similar": lambda: recommender.similar(first[11], **limits),
         "popular": lambda: recommender.query("nobody", fallback="popular", **limits),
     }[ask]()
     assert {item.item_id for item in answer.items} == {*only[:4], *only[6:]}
     assert answer.shortfall
     assert "hidden" in answer.shortfall
-    conditioned = recommender.query(trained.user, k=20, only=only, where=f"item_id in ({', '.join(only[:2])})")
+    conditioned = recommender.query(trained.user, k=20, candidates=only, where=f"item_id in ({', '.join(only[:2])})")
     assert {item.item_id for item in conditioned.items} == set(only[:2])
 
 
 def test_what_may_come_must_be_known(recommender, trained):
     with pytest.raises(RequestError, match="unknown"):
-        recommender.query(trained.user, only=["nonesuch"])
-    assert recommender.query(trained.user, only=[]).items == []
+        recommender.query(trained.user, candidates=["nonesuch"], fallback="error")
+    assert recommender.query(trained.user, candidates=[]).items == []
 
 
 @pytest.mark.parametrize(
@@ -248,13 +248,13 @@ def test_what_may_come_must_be_known(recommender, trained):
         {"where": And(tuple([Equals("price", 1)] * 201))},
         {"exclude": "SKU-0001"},
         {"exclude": [1]},
-        {"only": ["x"] * 10_001},
-        {"only": ["x" * 2049]},
+        {"candidates": ["x"] * 10_001},
+        {"candidates": ["x" * 2049]},
         {"rules": 1},
-        {"seen": "maybe"},
+        {"filter_seen": "maybe"},
         {"diversity": float("nan")},
         {"diversity": True},
-        {"calibration": "0.5"},
+        {"calibration_weight": "0.5"},
         {"calibrate": 3},
         {"language": "x" * 3000},
         {"explain": "yes"},
@@ -285,12 +285,12 @@ def test_an_unknown_item_of_many_is_compared_with_those_that_begin_like_it():
 
 
 def test_the_popular_list_heeds_conditions_and_what_is_left_out(recommender):
-    everybody = recommender.popular(60)
+    everybody = recommender.popular(k=60)
     assert everybody.basis == "popularity"
     assert [item.item_id for item in everybody.items] == [
-        item.item_id for item in recommender.query("nobody", 60, fallback="popular").items
+        item.item_id for item in recommender.query("nobody", k=60, fallback="popular").items
     ]
     first = everybody.items[0]
-    some = recommender.popular(5, where="price < 40", exclude=[first.item_id])
+    some = recommender.popular(k=5, where="price < 40", exclude=[first.item_id])
     wanted = [item.item_id for item in everybody.items if item.payload["price"] < 40 and item is not first]
     assert [item.item_id for item in some.items] == wanted[:5]

@@ -48,15 +48,17 @@ def ids(answer):
 @pytest.mark.parametrize(("now", "first"), [(BEFORE, "defg"), (AFTER, "cdef")])
 def test_only_what_is_for_sale_comes(recommender, now, first):
     recommender.now = now
-    assert ids(recommender.query("u", 4)) == list(first)
-    assert ids(recommender.query("u", 4, seen="show")) == list(first)
-    assert ids(recommender.query("nobody", 4, fallback="popular")) == list(first)
+    assert ids(recommender.query("u", k=4)) == list(first)
+    assert ids(recommender.query("u", k=4, filter_seen=False)) == list(first)
+    assert ids(recommender.query("nobody", k=4, fallback="popular")) == list(first)
     (listing,) = recommender.rank_many([recommender.generation.users.get("u")], Query(k=4))
     assert [place.row for place in listing.places] == ["abcdefgh".index(name) for name in first]
-    assert set(ids(recommender.query("u", 8, only=["a", "b", "c", "h"], seen="show"))) == set(first + "h") & set("ch")
+    assert set(ids(recommender.query("u", k=8, candidates=["a", "b", "c", "h"], filter_seen=False))) == set(
+        first + "h"
+    ) & set("ch")
 
 
 def test_likeness_and_searches_leave_it_out_too(recommender):
-    for answer in (recommender.similar("a", 8), recommender.search(similar="d", k=8)):
+    for answer in (recommender.similar("a", k=8), recommender.search(similar_to="d", k=8)):
         assert not {"a", "b", "c"} & set(ids(answer))
         assert {"e", "f", "g", "h"} <= set(ids(answer))

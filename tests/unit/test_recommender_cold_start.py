@@ -125,9 +125,9 @@ def test_answers_are_the_merged_list_of_all_scores(
 ) -> None:
     recommender, places = served
     for user in range(0, USERS, 3):
-        for seen in ("hide", "show"):
-            hidden = set(shop.histories[user].tolist()) if seen == "hide" else set()
-            answer = recommender.query(f"u{user}", k, seen=seen, where=where)  # type: ignore[arg-type]
+        for filter_seen in (True, False):
+            hidden = set(shop.histories[user].tolist()) if filter_seen else set()
+            answer = recommender.query(f"u{user}", k=k, filter_seen=filter_seen, where=where)
             wanted = shop.expected(user, places, hidden, where)[:k]
             assert [i.item_id for i in answer.items] == [item_id for item_id, _ in wanted]
             assert [i.score for i in answer.items] == pytest.approx([score for _, score in wanted], abs=1e-4)
@@ -137,7 +137,7 @@ def test_answers_are_the_merged_list_of_all_scores(
 def test_newcomers_have_their_share_of_the_first_ten(served: tuple[Recommender, Slots], shop: Shop) -> None:
     recommender, places = served
     for user in range(USERS):
-        items = recommender.query(f"u{user}", 10).items
+        items = recommender.query(f"u{user}", k=10).items
         assert tuple(i.rank for i in items if shop.newcomer[int(i.item_id[1:])]) == places
 
 
@@ -169,7 +169,7 @@ def test_a_second_stage_moves_known_items_only(served: tuple[Recommender, Slots]
 def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, Slots], shop: Shop) -> None:
     recommender, _ = served
     for user in range(0, USERS, 5):
-        for item in recommender.query(f"u{user}", N).items:
+        for item in recommender.query(f"u{user}", k=N).items:
             row = int(item.item_id[1:])
             assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-4)
             names = [*PARTS, *SPARSE_PARTS, *(["cold_start"] if shop.newcomer[row] else [])]
@@ -181,11 +181,11 @@ def test_parts_add_up_and_only_newcomers_are_lifted(served: tuple[Recommender, S
 
 def test_a_shortfall_counts_all_items(served: tuple[Recommender, Slots]) -> None:
     recommender, _ = served
-    answer = recommender.query("u3", 500)
+    answer = recommender.query("u3", k=500)
     assert len(answer.items) == N - 6
     assert answer.shortfall == f"{N - 6} of 500 items: the catalogue has {N}, 6 are hidden"
-    assert recommender.query("u3", N - 6).shortfall is None
-    filtered = recommender.query("u3", N, where=Equals("colour", "red"))
+    assert recommender.query("u3", k=N - 6).shortfall is None
+    filtered = recommender.query("u3", k=N, where=Equals("colour", "red"))
     assert filtered.shortfall is not None
     assert "the filter leaves out others" in filtered.shortfall
 
@@ -200,14 +200,14 @@ def test_a_session_asks_with_both_vectors_of_the_encoder(
         return shop.users[4], sparse
 
     monkeypatch.setitem(vars(recommender._following.present._reader), "encoder", SimpleNamespace(encode=encode))
-    session = recommender.session([f"i{row}" for row in shop.histories[4]], 20)
-    query = recommender.query("u4", 20)
+    session = recommender.query(session=[f"i{row}" for row in shop.histories[4]], k=20)
+    query = recommender.query("u4", k=20)
     assert json.dumps(session.to_dict()["items"]) == json.dumps(query.to_dict()["items"])
 
 
 def test_popular_items_have_no_lift(served: tuple[Recommender, Slots]) -> None:
     recommender, _ = served
-    answer = recommender.query("nobody", 3, fallback="popular")
+    answer = recommender.query("nobody", k=3, fallback="popular")
     assert [(i.item_id, i.score) for i in answer.items] == [("i0", 3.0)]
 
 
@@ -227,7 +227,7 @@ def test_without_newcomers_newcomers_are_not_asked_for(
 
         monkeypatch.setattr(generation.index, "top", watched)
         monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-        assert recommender.query("u0", 2).items
+        assert recommender.query("u0", k=2).items
         assert asked == ["aligned"]
 
 
@@ -238,7 +238,7 @@ def test_asking_by_user_id_imports_nothing_heavy(shop: Shop, tmp_path: Path) -> 
         from pathlib import Path
         from molar_indexes.recommender import Recommender
         with Recommender.open(Path({str(workspace.root)!r})) as recommender:
-            answer = recommender.query("u1", 10)
+            answer = recommender.query("u1")
             assert sum("cold_start" in item.parts for item in answer.items) == 3
         heavy = {{"torch", "pyarrow", "pydantic", "scipy"}} & set(sys.modules)
         assert not heavy, heavy

@@ -51,10 +51,10 @@ def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):
     tried = 0
     for user in people(recommender)[::9]:
         monkeypatch.undo()
-        first = recommender.query(user, 10)
-        filtered = recommender.query(user, 10, where=Not(OneOf("item_id", ("nothing",))))
+        first = recommender.query(user, k=10)
+        filtered = recommender.query(user, k=10, where=Not(OneOf("item_id", ("nothing",))))
         monkeypatch.setattr(candidates, "MOST_SCANNED", 0)
-        searched = recommender.query(user, 10)
+        searched = recommender.query(user, k=10)
         assert told(first) == told(searched) == told(filtered)
         assert [i.score for i in searched.items] == pytest.approx([i.score for i in first.items], abs=1e-4)
         tried += sum("cold_start" in item.parts for item in first.items)
@@ -67,11 +67,11 @@ def test_both_ways_of_searching_try_the_same_items(recommender, monkeypatch):
 def test_what_is_not_explored_is_what_validation_chose(recommender, trained):
     with Recommender.open(trained.workspace) as plain:
         for user in people(recommender)[::9]:
-            chosen, without = (one.query(user, 10, explore=False) for one in (plain, recommender))
+            chosen, without = (one.query(user, k=10, explore=False) for one in (plain, recommender))
             assert told(chosen) == told(without)
             assert {item.propensity for item in without.items} == {1.0}
             known = [item.item_id for item in without.items if "cold_start" not in item.parts]
-            assert [item.item_id for item in recommender.query(user, 10).items][:7] == known[:7]
+            assert [item.item_id for item in recommender.query(user, k=10).items][:7] == known[:7]
 
 
 def test_a_list_is_the_same_for_a_day_and_alone_or_among_many(recommender):
@@ -79,22 +79,22 @@ def test_a_list_is_the_same_for_a_day_and_alone_or_among_many(recommender):
     some = [user for user in users.between(0, 40) if len(user.history)]
     many = [[placed.row for placed in one.places] for one in recommender.rank_many(some, Query(k=10))]
     for user, rows in zip(some, many, strict=True):
-        alone = recommender.query(user.user_id, 10)
+        alone = recommender.query(user.user_id, k=10)
         assert [recommender.generation.table.item_id(row) for row in rows] == [item.item_id for item in alone.items]
     recommender.now = datetime(2026, 3, 1, 23, tzinfo=UTC)
-    same = [told(recommender.query(user.user_id, 10)) for user in some]
+    same = [told(recommender.query(user.user_id, k=10)) for user in some]
     recommender.now = datetime(2026, 3, 2, tzinfo=UTC)
-    later = [told(recommender.query(user.user_id, 10)) for user in some]
+    later = [told(recommender.query(user.user_id, k=10)) for user in some]
     recommender.now = DAY
-    assert same == [told(recommender.query(user.user_id, 10)) for user in some]
+    assert same == [told(recommender.query(user.user_id, k=10)) for user in some]
     assert sum(a != b for a, b in zip(same, later, strict=True)) > len(some) / 2
 
 
 def test_propensities_are_not_told_where_rules_shape_what_was_drawn(recommender):
     (user, *_) = people(recommender)
-    assert {item.propensity for item in recommender.query(user, 10, diversity=0.3).items} == {None}
-    assert {item.propensity for item in recommender.query(user, 10, diversity=0.3, explore=False).items} == {1.0}
-    assert {item.propensity for item in recommender.query(user, 25).items[10:]} == {None}
+    assert {item.propensity for item in recommender.query(user, k=10, diversity=0.3).items} == {None}
+    assert {item.propensity for item in recommender.query(user, k=10, diversity=0.3, explore=False).items} == {1.0}
+    assert {item.propensity for item in recommender.query(user, k=25).items[10:]} == {None}
 
 
 def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_path):
@@ -103,7 +103,7 @@ def test_every_new_item_has_its_chance_and_it_falls_with_its_sales(trained, tmp_
         for day in range(1, 11):
             recommender.now = datetime(2026, 4, day, tzinfo=UTC)
             for user in some:
-                shown.update(item.item_id for item in recommender.query(user, 10).items if "cold_start" in item.parts)
+                shown.update(item.item_id for item in recommender.query(user, k=10).items if "cold_start" in item.parts)
         table = recommender.generation.table
         sold = np.zeros(trained.items, int)
         for user in recommender.generation.users.between(0, len(recommender.generation.users)):
@@ -134,7 +134,7 @@ def test_settings_say_how_many_are_tried(trained, tmp_path):
             assert (plan is None) == (not settings.explore)
             wanted = chosen if slots is None else max(slots, chosen)
             user = people(recommender)[0]
-            assert sum("cold_start" in item.parts for item in recommender.query(user, 10).items) == wanted
+            assert sum("cold_start" in item.parts for item in recommender.query(user, k=10).items) == wanted
             facts = recommender.generation.manifest.facts["exploration"]
             if facts is not None:
                 assert len(facts["slots"]) == wanted
@@ -160,7 +160,7 @@ def test_a_small_shop_shows_what_never_sold_and_what_sold_three_times(tmp_path):
         for day in range(1, 8):
             recommender.now = datetime(2026, 5, day, tzinfo=UTC)
             for user in some:
-                answer = recommender.query(user, 10)
+                answer = recommender.query(user, k=10)
                 seen.update(item.item_id for item in answer.items)
                 tried += any("cold_start" in item.parts for item in answer.items)
     assert tried == 7 * len(some)

@@ -36,7 +36,7 @@ def recommender(workspace: Workspace) -> Iterator[Recommender]:
 
 
 def ask(recommender: Recommender) -> tuple[str, int]:
-    answer = recommender.query("user 7", 5)
+    answer = recommender.query("user 7", k=5)
     marks = {item.payload["mark"] for item in answer.items}
     scores = {item.parts["id_tower"] * 2 for item in answer.items if "cold_start" not in item.parts}
     assert marks == scores, (marks, scores)  # the item's own mark, and that of the user's vector
@@ -61,9 +61,9 @@ def test_what_is_published_or_rolled_back_answers_from_the_next_question_on(
     assert first[1] == 1
     with release(workspace, 2, "exact") as published:
         assert ask(recommender) == (published.name, 2)
-        assert recommender.similar("item 3", 4).generation == published.name
+        assert recommender.similar("item 3", k=4).generation == published.name
     with release(workspace, 3, "edge") as published:
-        assert recommender.similar("item 3", 4).generation == published.name
+        assert recommender.similar("item 3", k=4).generation == published.name
         assert recommender.generation.name == published.name
     rollback(workspace, first[0])
     assert ask(recommender) == first
@@ -130,7 +130,7 @@ def test_a_closed_recommender_answers_nothing(recommender: Recommender) -> None:
     recommender.close()
     recommender.close()
     with pytest.raises(RequestError, match="closed"):
-        recommender.query("user 7")
+        recommender.query("user 7", fallback="error")
 
 
 def test_lists_of_many_stay_on_the_generation_that_they_began_with(workspace: Workspace) -> None:
@@ -207,9 +207,9 @@ def test_rules_are_read_again_when_they_change(workspace: Workspace, tmp_path: P
     with Recommender.open(workspace.root, rules=path if named else None) as recommender:
 
         def brands() -> set[str]:
-            return {item.payload["brand"] for item in recommender.query("user 7", 50).items}
+            return {item.payload["brand"] for item in recommender.query("user 7", k=50).items}
 
-        assert {item.payload["new"] for item in recommender.query("user 7", 50).items} == {True}
+        assert {item.payload["new"] for item in recommender.query("user 7", k=50).items} == {True}
         path.write_text("[[rule]]\nban = 'brand = \"brand 1\"'\n", "utf-8")
         assert brands() == {"brand 0", "brand 2"}
         path.write_text("[[rule]]\nban = 'brnd = 1'\n", "utf-8")
@@ -262,8 +262,8 @@ def test_following_ahead_asks_the_latest_questions_before_anybody_is_answered(
 ) -> None:
     recommender.follow_ahead(every=0.01)
     for k in range(1, 8):
-        recommender.query("user 7", k)
-    recommender.similar("item 3", 2)
+        recommender.query("user 7", k=k)
+    recommender.similar("item 3", k=2)
     asked: list[tuple[str, str, int]] = []
     real = Answerer.query
 

@@ -39,12 +39,12 @@ def test_answers_are_those_of_an_index_that_holds_them(
     with Recommender.open(Workspace.open(trained.workspace).root) as one, Recommender.open(beside.root) as other:
         people = [user.user_id for user in one.generation.users.between(0, 30)]
         for user_id in people:
-            lists = [own.query(user_id, 10, where=where, explore=False, rerank=False).items for own in (one, other)]
+            lists = [own.query(user_id, k=10, where=where, explore=False, rerank=False).items for own in (one, other)]
             assert [item.item_id for item in lists[0]] == [item.item_id for item in lists[1]]
             assert [item.score for item in lists[0]] == pytest.approx([item.score for item in lists[1]], abs=1e-5)
         neighbors = [
             item.parts.get("ease", 0.0) + item.parts.get("sequential", 0.0)
-            for item in other.query(people[0], 10, explore=False, explain=True).items
+            for item in other.query(people[0], k=10, explore=False, explain=True).items
         ]
     assert any(neighbors)
 

@@ -119,7 +119,7 @@ def test_each_horizon_ranks_by_its_own_weights(
     for row in range(0, shop.log.n_users, 9):
         if not len(shop.log.history(row)):
             continue
-        asked = {"objective": objective.target, "seen": objective.seen}
+        asked = {"objective": objective.target, "filter_seen": objective.seen == "hide"}
         answer = recommender.query(shop.log.users.id(row), explore=False, **asked)  # type: ignore[arg-type]
         assert_list(answer, expected(shop, shop.log, row, objective))
         assert answer.objective == told
@@ -129,7 +129,7 @@ def test_parts_are_those_of_the_default_list_times_their_factors(
     shop: SimpleNamespace, recommender: Recommender
 ) -> None:
     lists = {
-        objective: {i.item_id: i.parts for i in recommender.query(shop.trained.user, 100, objective=objective).items}
+        objective: {i.item_id: i.parts for i in recommender.query(shop.trained.user, k=100, objective=objective).items}
         for objective in ("next_item", "future_items")
     }
     known = [item for item in lists["next_item"] if shop.model.known[shop.log.items.row(item)]]
@@ -143,8 +143,8 @@ def test_parts_are_those_of_the_default_list_times_their_factors(
 
 
 def test_conditions_hold_within_a_horizon(shop: SimpleNamespace, recommender: Recommender) -> None:
-    whole = recommender.query(shop.trained.user, 100, objective="future_items", explore=False)
-    some = recommender.query(shop.trained.user, 5, objective="future_items", explore=False, where=WHERE)
+    whole = recommender.query(shop.trained.user, k=100, objective="future_items", explore=False)
+    some = recommender.query(shop.trained.user, k=5, objective="future_items", explore=False, where=WHERE)
     fits = [i for i in whole.items if i.payload["category"] in ("Shoes", "Vases") and i.payload["price"] < 60]
     known = [i.item_id for i in fits if shop.model.known[shop.log.items.row(i.item_id)]]
     found = [i.item_id for i in some.items if i.item_id in known]
@@ -155,7 +155,7 @@ def test_conditions_hold_within_a_horizon(shop: SimpleNamespace, recommender: Re
 def test_reasons_tell_of_the_parts_that_count(shop: SimpleNamespace, recommender: Recommender) -> None:
     for objective, counts in (("next_item", False), ("future_items", True)):
         asked: Any = {"objective": objective, "explore": False, "explain": True}
-        items = recommender.query(shop.trained.user, 30, **asked).items
+        items = recommender.query(shop.trained.user, k=30, **asked).items
         known = [item for item in items if shop.model.known[shop.log.items.row(item.item_id)]]
         for item in known:
             assert item.evidence is not None
@@ -167,7 +167,7 @@ def test_reasons_tell_of_the_parts_that_count(shop: SimpleNamespace, recommender
 def test_sessions_new_events_and_many_at_once_have_the_horizon(shop: SimpleNamespace, recommender: Recommender) -> None:
     log, row = shop.log, shop.log.users.row(shop.trained.user)
     names = log.items.ids(log.history(row))
-    session = recommender.session(names, objective="future_items", explore=False)
+    session = recommender.query(session=names, objective="future_items", explore=False)
     zero = replace(log.of_users(np.array([row])), timestamp=np.zeros(len(names), np.int64))
     assert_list(session, expected(shop, zero, 0, FUTURE_ITEMS))
     users = [one for one in recommender.generation.users.between(0, 20) if len(one.history)]
@@ -182,8 +182,8 @@ def test_sessions_new_events_and_many_at_once_have_the_horizon(shop: SimpleNames
 
 def test_addresses_and_rankings_have_the_horizon(shop: SimpleNamespace, recommender: Recommender) -> None:
     user = shop.trained.user
-    items = [item.item_id for item in recommender.query(user, 30, objective="next_item", explore=False).items]
-    wanted = recommender.query(user, 30, only=items, seen="show", objective="future_items", explore=False)
+    items = [item.item_id for item in recommender.query(user, k=30, objective="next_item", explore=False).items]
+    wanted = recommender.query(user, k=30, candidates=items, filter_seen=False, objective="future_items", explore=False)
     assert [item.item_id for item in wanted.items] != items
     with client_of(shop.workspace.root) as client:
         simple, whole = (
@@ -221,7 +221,7 @@ def test_somebody_who_did_something_since_is_asked_by_the_horizon(shop: SimpleNa
 
 
 def test_a_file_of_lists_is_of_the_horizon(shop: SimpleNamespace, tmp_path: Path) -> None:
-    recommend(shop.workspace.root, tmp_path / "lists.parquet", 10, objective="future_items", explore=False)
+    recommend(shop.workspace.root, tmp_path / "lists.parquet", k=10, objective="future_items", explore=False)
     table = pq.read_table(tmp_path / "lists.parquet").to_pydict()
     own = [item for user, item in zip(table["user_id"], table["item_id"], strict=True) if user == shop.trained.user]
     with Recommender.open(shop.workspace.root) as recommender:
@@ -246,7 +246,7 @@ def test_a_horizon_that_nothing_was_chosen_for_is_refused(shop: SimpleNamespace)
         asked: list[Any] = [
             lambda: recommender.query(shop.trained.user, objective="future_items"),
             lambda: recommender.query("nobody", objective="future_items", fallback="popular"),
-            lambda: recommender.session(["SKU-0001"], objective="future_items"),
+            lambda: recommender.query(session=["SKU-0001"], objective="future_items"),
             lambda: recommender.rank_many([], Query(objective="future_items")),
         ]
         for question in asked:

@@ -88,12 +88,12 @@ def test_words_a_photo_and_an_item_may_ask_together(
     trained: Any, recommender: Recommender, items: list[dict[str, Any]]
 ) -> None:
     shown = next(item for item in items if item["path"] is not None)
-    answer = recommender.search("shoes", shown["path"], K, user_id=trained.user)
+    answer = recommender.search("shoes", image=shown["path"], k=K, user_id=trained.user)
     assert set(answer.items[0].parts) == {"content", "words", "look", "personal"}
     assert all(0 <= item.parts["personal"] <= 0.5 for item in answer.items)
-    like = recommender.search(similar=items[0][ITEM_ID], k=K)
+    like = recommender.search(similar_to=items[0][ITEM_ID], k=K)
     assert items[0][ITEM_ID] not in ids(like)
-    assert ids(like) == ids(recommender.similar(items[0][ITEM_ID], K))
+    assert ids(like) == ids(recommender.similar(items[0][ITEM_ID], k=K))
 
 
 def test_somebody_gets_what_suits_them_first(trained: Any, recommender: Recommender) -> None:
@@ -103,7 +103,7 @@ def test_somebody_gets_what_suits_them_first(trained: Any, recommender: Recommen
     assert np.mean([suits[i] for i in ids(own)[:10]]) > np.mean([suits[i] for i in both[:10]])
     user = recommender.generation.users.get(trained.user)
     had = {recommender.generation.table.item_id(int(row)) for row in user.history}
-    assert not had & set(ids(recommender.search("shoes", k=100, user_id=trained.user, seen="hide")))
+    assert not had & set(ids(recommender.search("shoes", k=100, user_id=trained.user, filter_seen=True)))
 
 
 def test_conditions_act_inside_the_search(recommender: Recommender) -> None:
@@ -114,9 +114,9 @@ def test_conditions_act_inside_the_search(recommender: Recommender) -> None:
 
 
 def test_what_cannot_be_searched_is_refused(trained: Any, recommender: Recommender, tmp_path: Path) -> None:
-    for wrong in ({}, {"text": "  "}, {"text": "!?"}, {"similar": "nobody"}, {"text": "a", "user_id": "nobody"}):
+    for wrong in ({}, {"text": "  "}, {"text": "!?"}, {"similar_to": "nobody"}, {"text": "a", "user_id": "nobody"}):
         with pytest.raises(RequestError):
-            recommender.search(**wrong)  # type: ignore[arg-type]
+            recommender.search(**wrong, fallback="error")  # type: ignore[arg-type]
     with pytest.raises(RequestError):
         recommender.search("a", k=0)
     (tmp_path / "x.jpg").write_bytes(b"no photo")
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_said(recommender: Recommender) -> None:
 
 
 def test_only_words_have_a_similarity(recommender: Recommender, items: list[dict[str, Any]]) -> None:
-    answer = recommender.search(similar=items[0][ITEM_ID], k=3)
+    answer = recommender.search(similar_to=items[0][ITEM_ID], k=3)
     assert [item.similarity for item in answer.items] == [None] * 3
 
 

@@ -63,20 +63,20 @@ def test_a_rule_is_for_those_whom_it_names(shop: tuple[Path, Path, list[str]], t
     rules = tmp_path / "rules.toml"
     rules.write_text("[[rule]]\nrequire = 'category = Shoes'\nfor = 'country = JP and age >= 0'\n", "utf-8")
     with Recommender.open(workspace, rules=rules) as recommender:
-        kinds = [{i.payload["category"] for i in recommender.query(user, K).items} for user in users[:6]]
+        kinds = [{i.payload["category"] for i in recommender.query(user, k=K).items} for user in users[:6]]
         assert [kind == {"Shoes"} for kind in kinds] == [True, False, False, True, False, False]
         stored = [recommender.generation.users.get(user) for user in users[:6]]
         for user, listing in zip(users[:6], recommender.rank_many(stored, Query(k=K)), strict=True):
             same = [recommender.generation.table.item_id(p.row) for p in listing.places]
-            assert same == [item.item_id for item in recommender.query(user, K).items]
+            assert same == [item.item_id for item in recommender.query(user, k=K).items]
     rules.write_text("[[rule]]\nrequire = 'category = Shoes'\nfor = 'secret = x'\n", "utf-8")
     with Recommender.open(workspace, rules=rules) as recommender, pytest.raises(SettingsError, match="secret"):
-        recommender.query(users[0], K)
+        recommender.query(users[0], k=K)
 
 
 def test_lists_of_a_segment(shop: tuple[Path, Path, list[str]], tmp_path: Path) -> None:
     workspace, _, users = shop
-    report = recommend(workspace, tmp_path / "jp.parquet", 2, segment="country = JP and age < 9")
+    report = recommend(workspace, tmp_path / "jp.parquet", k=2, segment="country = JP and age < 9")
     assert list(dict.fromkeys(pq.read_table(tmp_path / "jp.parquet")["user_id"].to_pylist())) == users[0:9:3]
     assert report.users == 3
     assert report.skipped == len(users) - 3

@@ -110,16 +110,16 @@ def assert_same(one: Recommendations, another: Recommendations) -> None:
 
 OPTIONS: list[dict[str, Any]] = [
     {"rules": False},
-    {"rules": False, "seen": "show"},
+    {"rules": False, "filter_seen": False},
     {"rules": False, "where": WHERE},
-    {"rules": False, "where": "not category = Shoes", "seen": "show", "rerank": False},
+    {"rules": False, "where": "not category = Shoes", "filter_seen": False, "rerank": False},
     {"rules": False, "diversity": 0.7},
     {"rules": False, "diversity": 0.4, "where": WHERE, "explain": True},
     {"rules": False, "calibrate": "category"},
     {},
     {"where": "price >= 20", "diversity": 0.3, "explain": True},
     {"exclude": ["SKU-0001", "SKU-0002", "nobody"]},
-    {"only": ["SKU-0001", "SKU-0002", "SKU-0003", "SKU-0010"]},
+    {"candidates": ["SKU-0001", "SKU-0002", "SKU-0003", "SKU-0010"]},
 ]
 
 
@@ -127,23 +127,23 @@ OPTIONS: list[dict[str, Any]] = [
 def test_lists(trained: Any, mine: Recommender, other: Recommender, options: dict[str, Any]) -> None:
     users = [trained.user, *(user.user_id for user in mine.generation.users.between(0, 12) if len(user.history))]
     for user in users:
-        assert_same(other.query(user, 10, **options), mine.query(user, 10, **options))
-    assert_same(other.query(trained.user, 80, **options), mine.query(trained.user, 80, **options))
+        assert_same(other.query(user, k=10, **options), mine.query(user, k=10, **options))
+    assert_same(other.query(trained.user, k=80, **options), mine.query(trained.user, k=80, **options))
 
 
 def test_searches(trained: Any, mine: Recommender, other: Recommender) -> None:
     for one in (None, trained.user):
         assert_same(other.search("blue mug", user_id=one), mine.search("blue mug", user_id=one))
         assert_same(
-            other.search("shoes", k=20, user_id=one, seen="show" if one is None else "hide", where=WHERE),
-            mine.search("shoes", k=20, user_id=one, seen="show" if one is None else "hide", where=WHERE),
+            other.search("shoes", k=20, user_id=one, filter_seen=one is not None, where=WHERE),
+            mine.search("shoes", k=20, user_id=one, filter_seen=one is not None, where=WHERE),
         )
     assert_same(other.similar("SKU-0001"), mine.similar("SKU-0001"))
     assert_same(other.similar("SKU-0003", where=WHERE), mine.similar("SKU-0003", where=WHERE))
     photo = next((trained.shop / "images").iterdir())
     assert_same(other.search(image=photo), mine.search(image=photo))
     nobody = {"fallback": "popular", "where": WHERE, "rules": False}
-    assert_same(other.query("nobody", 5, **nobody), mine.query("nobody", 5, **nobody))
+    assert_same(other.query("nobody", k=5, **nobody), mine.query("nobody", k=5, **nobody))
 
 
 def test_many_at_once(mine: Recommender, other: Recommender) -> None:
@@ -162,18 +162,18 @@ def test_a_generation_is_whole_wherever_its_items_are(trained: Any, other: Recom
 
 def test_everybodys_lists_from_a_server(trained: Any, tmp_path: Path) -> None:
     """Two processes, by HTTP; killed in the middle, the rest comes from the workspace where that is allowed."""
-    recommend(trained.workspace, tmp_path / "own.parquet", 5, where=WHERE)
+    recommend(trained.workspace, tmp_path / "own.parquet", k=5, where=WHERE)
     with fake_qdrant() as fake:
         settings = IndexSettings(url=fake.url, users="server", fallback="local", timeout=30)  # cores may be busy
         push(Workspace.open(trained.workspace), settings)
         for target, processes in (("one", 1), ("two", 2)):
             server, path = ServerConfig.of(settings), tmp_path / f"{target}.parquet"
-            report = recommend(trained.workspace, path, 5, where=WHERE, server=server, processes=processes)
+            report = recommend(trained.workspace, path, k=5, where=WHERE, server=server, processes=processes)
             assert report.notes == ()
             assert pq.read_table(path).equals(pq.read_table(tmp_path / "own.parquet"))
         assert fake.of("/query/batch$")
         fake.faults = [Fault("/(batch|scroll|points)$", after=20, times=10**6, status=500)]
-        report = recommend(trained.workspace, tmp_path / "fell.parquet", 5, where=WHERE, server=server)
+        report = recommend(trained.workspace, tmp_path / "fell.parquet", k=5, where=WHERE, server=server)
         assert any("answers instead" in note for note in report.notes)
         assert pq.read_table(tmp_path / "fell.parquet").equals(pq.read_table(tmp_path / "own.parquet"))
 
@@ -183,7 +183,7 @@ def test_a_trial_leaves_nothing_behind(trained: Any) -> None:
         settings = IndexSettings(url=fake.url, users="server", timeout=30)
         workspace = Workspace.open(trained.workspace)
         with on_trial(workspace, settings) as generation, Recommender(workspace, generation) as recommender:
-            assert recommender.query(trained.user, 3).items
+            assert recommender.query(trained.user, k=3).items
             (name,) = [one.name for one in fake.client.get_collections().collections]
             assert name.startswith("molar.trial.")  # the items; people stay in the workspace
         assert fake.client.get_collections().collections == []

@@ -59,40 +59,40 @@ def categories(answer: Recommendations) -> Counter[str]:
 
 def everybody(recommender: Recommender) -> Iterator[tuple[str, Recommendations]]:
     users = recommender.generation.users.between(0, 160)
-    return ((user.user_id, recommender.query(user.user_id, K)) for user in users)
+    return ((user.user_id, recommender.query(user.user_id, k=K)) for user in users)
 
 
 def test_a_cap_holds_and_says_whom_it_moved(trained: Any, ruled: Any, recommender: Recommender) -> None:
     shop = ruled("[[rule]]\nat_most = 2\nper = 'category'\n")
     user, plain = next((user, one) for user, one in everybody(recommender) if max(categories(one).values()) > 2)
-    answer = shop.query(user, K)
+    answer = shop.query(user, k=K)
     counts = categories(answer)
     assert len(answer.items) == K
     assert max(counts.values()) == 2
     moved = [item for item in answer.items if item.rule]
     assert moved
     assert all(item.rule == "max 2 per category" and item.rank < item.rank_by_score for item in moved)
-    assert ids(shop.query(user, K, rules=False)) == ids(plain)
+    assert ids(shop.query(user, k=K, rules=False)) == ids(plain)
 
 
 def test_limits_are_kept_and_explained_where_they_leave_too_little(trained: Any, ruled: Any) -> None:
     shop = ruled("[[rule]]\nrequire = 'category = Shoes'\n[[rule]]\nban = ['nobody']\n")
-    answer = shop.query(trained.user, 500)
+    answer = shop.query(trained.user, k=500)
     assert {item.payload["category"] for item in answer.items} == {"Shoes"}
     assert "the rules leave out others" in answer.shortfall
     banned = ids(answer)[0]
     shop = ruled(f"[[rule]]\nban = ['{banned}']\n")
-    assert banned not in ids(shop.query(trained.user, 500))
+    assert banned not in ids(shop.query(trained.user, k=500))
 
 
 def test_pins_stand_where_they_are_put_but_never_show_what_was_seen(
     trained: Any, ruled: Any, recommender: Recommender
 ) -> None:
-    plain = recommender.query(trained.user, 60)
+    plain = recommender.query(trained.user, k=60)
     low = plain.items[50].item_id
     user = recommender.generation.users.get(trained.user)
     seen = recommender.generation.table.item_id(int(user.history[0]))
-    answer = ruled(f"[[rule]]\nname = 'our pick'\npin = ['{low}', '{seen}', 'gone']\nat = 3\n").query(trained.user, K)
+    answer = ruled(f"[[rule]]\nname = 'our pick'\npin = ['{low}', '{seen}', 'gone']\nat = 3\n").query(trained.user, k=K)
     assert ids(answer)[2] == low
     assert answer.items[2].rule == "our pick"
     assert seen not in ids(answer)
@@ -107,24 +107,24 @@ def test_a_boost_is_an_addend_and_finds_what_the_score_would_not(
 ) -> None:
     monkeypatch.setattr(ranker, "CANDIDATES", 12)
     monkeypatch.setattr(ranker, "_PER_PLACE", 1)
-    last = recommender.query(trained.user, 500).items[-1].payload["category"]
-    answer = ruled(f"[[rule]]\nboost = 'category = {last}'\nby = 99\n").query(trained.user, 3)
+    last = recommender.query(trained.user, k=500).items[-1].payload["category"]
+    answer = ruled(f"[[rule]]\nboost = 'category = {last}'\nby = 99\n").query(trained.user, k=3)
     assert {item.payload["category"] for item in answer.items} == {last}
     for item in answer.items:
         assert item.parts["rules"] > 0
         assert sum(item.parts.values()) == pytest.approx(item.score)
         assert item.rule == f"boost category = {last}"
-    buried = ruled(f"[[rule]]\nbury = 'category = {last}'\nby = 99\n").query(trained.user, 3)
+    buried = ruled(f"[[rule]]\nbury = 'category = {last}'\nby = 99\n").query(trained.user, k=3)
     assert last not in {item.payload["category"] for item in buried.items}
 
 
 def test_a_quota_is_met_or_told(trained: Any, ruled: Any, recommender: Recommender) -> None:
-    plain = recommender.query(trained.user, 500)
+    plain = recommender.query(trained.user, k=500)
     rare = plain.items[-1].payload["category"]
-    answer = ruled(f"[[rule]]\nat_least = 3\nof = 'category = {rare}'\n").query(trained.user, K)
+    answer = ruled(f"[[rule]]\nat_least = 3\nof = 'category = {rare}'\n").query(trained.user, k=K)
     assert sum(item.payload["category"] == rare for item in answer.items) >= 3
     assert answer.notes == []
-    told = ruled("[[rule]]\nat_least = 3\nof = 'category = Nothing'\n").query(trained.user, K)
+    told = ruled("[[rule]]\nat_least = 3\nof = 'category = Nothing'\n").query(trained.user, k=K)
     assert told.notes == ["min 3 of category = Nothing: 0 could be met"]
     assert len(told.items) == K
 
@@ -136,10 +136,10 @@ def test_diversity_makes_lists_less_alike(trained: Any, recommender: Recommender
         rows = [row for row in recommender.generation.index.rows(ids(answer)) if row is not None]
         return float((content[rows] @ content[rows].T)[np.triu_indices(len(rows), 1)].mean())
 
-    assert ids(recommender.query(trained.user, K, diversity=0.0)) == ids(recommender.query(trained.user, K))
-    values = [alike(recommender.query(trained.user, K, diversity=weight)) for weight in (0.0, 0.5, 1.0)]
+    assert ids(recommender.query(trained.user, k=K, diversity=0.0)) == ids(recommender.query(trained.user, k=K))
+    values = [alike(recommender.query(trained.user, k=K, diversity=weight)) for weight in (0.0, 0.5, 1.0)]
     assert values[0] > values[1] > values[2]
-    causes = {item.rule for item in recommender.query(trained.user, K, diversity=0.9).items}
+    causes = {item.rule for item in recommender.query(trained.user, k=K, diversity=0.9).items}
     assert "diversity" in causes
 
 
@@ -151,18 +151,20 @@ def test_calibration_follows_the_history(trained: Any, recommender: Recommender)
         shown = Counter(item.payload["category"] for item in answer.items)
         return sum(abs(shown[c] / K - had[c] / had.total()) for c in {*shown, *had})
 
-    plain = recommender.query(trained.user, K)
-    assert distance(recommender.query(trained.user, K, calibrate="category", calibration=1.0)) <= distance(plain)
+    plain = recommender.query(trained.user, k=K)
+    assert distance(recommender.query(trained.user, k=K, calibrate="category", calibration_weight=1.0)) <= distance(
+        plain
+    )
     with pytest.raises(RequestError, match="no field 'categroy'") as error:
-        recommender.query(trained.user, K, calibrate="categroy")
+        recommender.query(trained.user, k=K, calibrate="categroy")
     assert "category" in error.value.hint
 
 
 def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: Recommender) -> None:
-    assert all(item.reasons == () and item.evidence is None for item in recommender.query(trained.user, K).items)
+    assert all(item.reasons == () and item.evidence is None for item in recommender.query(trained.user, k=K).items)
     user = recommender.generation.users.get(trained.user)
     had = {recommender.generation.table.item_id(int(row)) for row in user.history}
-    answer = recommender.query(trained.user, K, explain=True)
+    answer = recommender.query(trained.user, k=K, explain=True)
     for item in answer.items:
         assert len(item.reasons) == 1
         assert item.evidence is not None
@@ -170,20 +172,20 @@ def test_reasons_come_with_evidence_from_the_history(trained: Any, recommender: 
         linear = item.parts.get("content_tower", 0.0) + item.parts.get("content_knn", 0.0)
         assert sum(item.evidence["content"].values()) == pytest.approx(linear, abs=1e-4)
     assert any(item.evidence["history"] for item in answer.items)
-    japanese = recommender.query(trained.user, K, explain=True, language="ja")
+    japanese = recommender.query(trained.user, k=K, explain=True, language="ja")
     assert all("。" in item.reasons[0] for item in japanese.items)
     with pytest.raises(RequestError, match="'xx'"):
-        recommender.query(trained.user, K, explain=True, language="xx")
+        recommender.query(trained.user, k=K, explain=True, language="xx")
     assert "explain" in answer.timings_ms
 
 
 def test_from_when_an_item_is_on_sale_is_no_reason(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def shared(opened: Recommender) -> set[str]:
-        found = [item.evidence for item in opened.query(trained.user, K, explain=True).items]
+        found = [item.evidence for item in opened.query(trained.user, k=K, explain=True).items]
         return {word for evidence in found if evidence is not None for word in evidence["shared"]}
 
     with Recommender.open(trained.workspace) as opened:
-        told = {item.payload["department"] for item in opened.query(trained.user, K).items}
+        told = {item.payload["department"] for item in opened.query(trained.user, k=K).items}
         assert told & shared(opened)
     with Recommender.open(trained.workspace) as opened:
         table = replace(opened.generation.table, availability=Availability(available_from="department"))
@@ -191,15 +193,15 @@ def test_from_when_an_item_is_on_sale_is_no_reason(trained: Any, monkeypatch: py
         assert not told & shared(opened)
 
 
-@pytest.mark.parametrize("option", [{"diversity": 1.5}, {"diversity": -0.1}, {"calibration": 2.0}])
+@pytest.mark.parametrize("option", [{"diversity": 1.5}, {"diversity": -0.1}, {"calibration_weight": 2.0}])
 def test_weights_outside_their_range_are_refused(trained: Any, recommender: Recommender, option: Any) -> None:
     with pytest.raises(RequestError, match="between 0 and 1"):
-        recommender.query(trained.user, K, **option)
+        recommender.query(trained.user, k=K, **option)
 
 
 def test_misspelled_options_are_a_mistake(trained: Any, recommender: Recommender) -> None:
     with pytest.raises(TypeError, match="divresity"):
-        recommender.query(trained.user, K, divresity=0.5)  # type: ignore[call-arg]
+        recommender.query(trained.user, k=K, divresity=0.5)  # type: ignore[call-arg]
 
 
 WEIGHING = """
@@ -222,11 +224,11 @@ by = 0.2
     "options",
     [
         {},
-        {"k": 35, "seen": "show"},
+        {"k": 35, "filter_seen": False},
         {"rerank": False, "explore": False},
         {"diversity": 0.4},
         {"calibrate": "category", "explore": False},
-        {"where": "category = Shoes", "seen": "show"},
+        {"where": "category = Shoes", "filter_seen": False},
         {"k": 200},
     ],
 )
@@ -251,13 +253,13 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_recommend_writes_what_queries_answer(trained: Any, recommender: Recommender, tmp_path: Path) -> None:
-    report = recommend(trained.workspace, tmp_path / "all.parquet", 5, diversity=0.2)
+    report = recommend(trained.workspace, tmp_path / "all.parquet", k=5, diversity=0.2)
     rows = read(tmp_path / "all.parquet")
     assert (report.users, report.rows, report.skipped, report.short) == (len(rows) // 5, len(rows), 0, 0)
     assert report.users == len(recommender.generation.users)
     for begin in range(0, len(rows), 505):
         mine = rows[begin : begin + 5]
-        answer = recommender.query(mine[0]["user_id"], 5, diversity=0.2)
+        answer = recommender.query(mine[0]["user_id"], k=5, diversity=0.2)
         assert [row["item_id"] for row in mine] == ids(answer)
         assert [row["rank"] for row in mine] == [1, 2, 3, 4, 5]
         assert [row["rule"] for row in mine] == [item.rule for item in answer.items]
@@ -269,7 +271,7 @@ def test_recommend_writes_what_queries_answer(trained: Any, recommender: Recomme
 def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_SHARD", 50)
     target, whole = tmp_path / "some.parquet", tmp_path / "whole.parquet"
-    recommend(trained.workspace, whole, 3)
+    recommend(trained.workspace, whole, k=3)
     made: list[int] = []
     write = batch._write
 
@@ -281,11 +283,11 @@ def test_recommend_goes_on_where_it_was_killed(trained: Any, tmp_path: Path, mon
 
     monkeypatch.setattr(batch, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
-        recommend(trained.workspace, target, 3)
+        recommend(trained.workspace, target, k=3)
     assert not target.exists()
     again: list[int] = []
     monkeypatch.setattr(batch, "_write", lambda r, j, s, n: (again.append(s), write(r, j, s, n)))
-    report = recommend(trained.workspace, target, 3)
+    report = recommend(trained.workspace, target, k=3)
     assert set(again).isdisjoint(made)
     assert (report.shards, report.made) == (len(made) + len(again), len(again))
     assert target.read_bytes() == whole.read_bytes()
@@ -297,9 +299,9 @@ def test_shards_of_another_request_are_not_used(trained: Any, tmp_path: Path, mo
     write = batch._join
     monkeypatch.setattr(batch, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        recommend(trained.workspace, target, 3)
+        recommend(trained.workspace, target, k=3)
     monkeypatch.setattr(batch, "_join", write)
-    report = recommend(trained.workspace, target, 4)
+    report = recommend(trained.workspace, target, k=4)
     assert report.rows == 4 * report.users
 
 
@@ -316,7 +318,7 @@ def test_what_is_fresh_is_so_by_the_moment_at_which_the_run_began(
     def interrupted() -> dict[str, Any]:
         monkeypatch.setattr(batch, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            recommend(trained.workspace, target, 2)
+            recommend(trained.workspace, target, k=2)
         (request,) = target.with_name("r.parquet.partial").glob("*/request.json")
         known: dict[str, Any] = json.loads(request.read_text("utf-8"))
         return known | {"path": request}
@@ -327,7 +329,7 @@ def test_what_is_fresh_is_so_by_the_moment_at_which_the_run_began(
     first = interrupted()
     (request := first["path"]).with_name("00000001.parquet").write_bytes(b"torn")
     monkeypatch.setattr(batch, "_join", join)
-    recommend(trained.workspace, target, 2)
+    recommend(trained.workspace, target, k=2)
     assert len(moments) == 3
     assert {moment.isoformat() for moment in moments} == {first["begun"]}
     assert not request.parent.parent.exists()
@@ -353,16 +355,16 @@ def test_thousands_of_banned_words_ban_the_same_items(trained: Any, ruled: Any) 
 
     def lists(text: str) -> list[list[str]]:
         shop = ruled(text)
-        answers = [shop.query(trained.user, 100), shop.similar("SKU-0001", 100), shop.search("red", k=100)]
-        return [ids(answer) for answer in (*answers, shop.query(trained.new_user, 50, fallback="popular"))]
+        answers = [shop.query(trained.user, k=100), shop.similar("SKU-0001", k=100), shop.search("red", k=100)]
+        return [ids(answer) for answer in (*answers, shop.query(trained.new_user, k=50, fallback="popular"))]
 
     assert lists(many) == lists(f"[[rule]]\n{some}\n") != lists("")
 
 
 def test_long_lists_are_written_in_parts(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recommend(trained.workspace, tmp_path / "whole", 80)
+    recommend(trained.workspace, tmp_path / "whole", k=80)
     monkeypatch.setattr(batch, "_ROWS", 400)
-    report = recommend(trained.workspace, tmp_path / "parts", 80)
+    report = recommend(trained.workspace, tmp_path / "parts", k=80)
     whole, parts = read(tmp_path / "whole"), read(tmp_path / "parts")
     assert [(row["user_id"], row["item_id"]) for row in whole] == [(row["user_id"], row["item_id"]) for row in parts]
     assert (report.users, report.rows) == (len({row["user_id"] for row in whole}), len(whole))
@@ -382,7 +384,7 @@ def test_recommend_for_named_users_in_several_processes(
 ) -> None:
     monkeypatch.setattr(batch, "_SHARD", 2)
     known = [user.user_id for user in next(recommender.generation.users.batches(5))]
-    report = recommend(trained.workspace, tmp_path / "n.parquet", 2, users=[*known, "nobody"], processes=2)
+    report = recommend(trained.workspace, tmp_path / "n.parquet", k=2, users=[*known, "nobody"], processes=2)
     assert (report.users, report.skipped) == (5, 1)
     assert [row["user_id"] for row in read(tmp_path / "n.parquet")] == [user for user in known for _ in range(2)]
 
@@ -397,23 +399,23 @@ def test_recommend_says_what_is_wrong_before_it_starts(trained: Any, tmp_path: P
 
 
 def test_what_rules_ban_comes_by_no_way(trained: Any, ruled: Any, recommender: Recommender) -> None:
-    item = recommender.query(trained.user, 1).items[0].item_id
-    popular = recommender.query(trained.new_user, 1, fallback="popular").items[0].item_id
-    like = recommender.similar(item, 1).items[0].item_id
+    item = recommender.query(trained.user, k=1).items[0].item_id
+    popular = recommender.query(trained.new_user, k=1, fallback="popular").items[0].item_id
+    like = recommender.similar(item, k=1).items[0].item_id
     found = recommender.search("shoes", k=1).items[0].item_id
     shop = ruled(f"[[rule]]\nban = {[item, popular, like, found]!r}\n")
-    assert item not in ids(shop.query(trained.user, K))
-    assert popular not in ids(shop.query(trained.new_user, K, fallback="popular"))
-    assert like not in ids(shop.similar(item, K))
+    assert item not in ids(shop.query(trained.user, k=K))
+    assert popular not in ids(shop.query(trained.new_user, k=K, fallback="popular"))
+    assert like not in ids(shop.similar(item, k=K))
     assert found not in ids(shop.search("shoes", k=K))
     assert ids(shop.search("shoes", k=1, rules=False)) == [found]
-    assert ids(shop.similar(item, 1, rules=False)) == [like]
+    assert ids(shop.similar(item, k=1, rules=False)) == [like]
 
 
 def test_only_what_leaves_out_is_blamed(trained: Any, ruled: Any) -> None:
-    boosting = ruled("[[rule]]\nboost = 'category = Shoes'\n").query(trained.user, 500).shortfall
+    boosting = ruled("[[rule]]\nboost = 'category = Shoes'\n").query(trained.user, k=500).shortfall
     assert boosting is not None
     assert "rules" not in boosting
-    both = ruled("[[rule]]\nban = 'category = Shoes'\n").query(trained.user, 500, where="price > 0").shortfall
+    both = ruled("[[rule]]\nban = 'category = Shoes'\n").query(trained.user, k=500, where="price > 0").shortfall
     assert both is not None
     assert "the filter leaves out others, the rules leave out others" in both

@@ -52,9 +52,9 @@ def test_a_query_is_a_request_for_lists_and_one_for_what_is_told(
             for warm in (True, False):  # the first query finds out how few new items there are
                 fake.asked.clear()
                 began = fake.answered
-                answer = served.query(trained.user, 5, **PLAIN, **options)
+                answer = served.query(trained.user, k=5, **PLAIN, **options)
                 assert [i.item_id for i in answer.items] == [
-                    i.item_id for i in own.query(trained.user, 5, **PLAIN, **options).items
+                    i.item_id for i in own.query(trained.user, k=5, **PLAIN, **options).items
                 ]
                 if not warm and not options:
                     assert [_kind(one) for one in fake.asked] == ["lists"]  # what is told is remembered
@@ -63,7 +63,7 @@ def test_a_query_is_a_request_for_lists_and_one_for_what_is_told(
                 assert all(_searches(one) > 1 for one in fake.asked[:1])
                 assert fake.answered - began < 60_000
         fake.asked.clear()
-        served.query("u0007", 5, **PLAIN)
+        served.query("u0007", k=5, **PLAIN)
         assert [_kind(one) for one in fake.asked] in (["lists", "told"], ["lists"])
 
 

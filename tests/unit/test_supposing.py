@@ -58,11 +58,11 @@ def test_where_nothing_is_supposed_the_list_is_that_of_now(recommender, add):
     add("SKU-0004", session_id="visitor")
     users = [user.user_id for user in recommender.generation.users.between(0, 20)]
     for user in [*users, "u0031"]:
-        now = recommender.query(user, 10, explain=True, fallback="popular")
+        now = recommender.query(user, k=10, explain=True, fallback="popular")
         same = list_if(recommender, user, Supposition(without=["SKU-9999"]), QUERY)
         assert told(same) == told(now)
         assert (same.user_id, same.basis, same.events) == (user, now.basis, now.events)
-    now = recommender.query(None, 10, session_id="visitor", explain=True)
+    now = recommender.query(None, k=10, anonymous_id="visitor", explain=True)
     same = list_if(recommender, session_key("visitor"), Supposition(), QUERY)
     assert told(same) == told(now)
     assert same.user_id is None
@@ -71,14 +71,14 @@ def test_where_nothing_is_supposed_the_list_is_that_of_now(recommender, add):
 def test_without_the_last_thing_the_list_is_that_of_before_it(recommender, add, trained):
     user = trained.user
     add("SKU-0011", NOW - 40, user_id=user)
-    before = recommender.query(user, 10, explain=True)
+    before = recommender.query(user, k=10, explain=True)
     item = before.items[2].item_id
     add(item, NOW - 30, user_id=user)
-    after = recommender.query(user, 10, explain=True)
+    after = recommender.query(user, k=10, explain=True)
     assert told(after) != told(before)
     assert item not in [one.item_id for one in after.items]
     assert told(list_if(recommender, user, Supposition(without=[item]), QUERY)) == told(before)
-    assert told(recommender.query(user, 10, explain=True)) == told(after), "nothing was written"
+    assert told(recommender.query(user, k=10, explain=True)) == told(after), "nothing was written"
 
 
 def test_the_times_of_what_stays_are_those_that_it_has(recommender, trained):
@@ -101,7 +101,7 @@ def test_what_somebody_would_take_is_what_then_comes_of_it(recommender, add):
         supposed = list_if(recommender, key, Supposition(taking=[item]), QUERY)
         assert item not in [one.item_id for one in supposed.items]
         add(item, NOW, **who)
-        kinds = {"user_id": None, "session_id": None} | who
+        kinds = {"user_id": who.get("user_id"), "anonymous_id": who.get("session_id")}
         assert told(recommender.query(k=10, explain=True, **kinds)) == told(supposed)
 
 
@@ -121,7 +121,7 @@ def test_an_item_that_nobody_can_take_is_refused(recommender, trained):
 
 def test_what_a_score_loses_is_the_difference_of_two_lists(recommender, trained):
     user = trained.user
-    query = Query(k=100, rerank=False, explore=False, seen="show")
+    query = Query(k=100, rerank=False, explore=False, filter_seen=False)
     now = list_if(recommender, user, Supposition(), query)
     known = [item for item in now.items if "cold_start" not in item.parts]
     origins = origins_of(recommender, user, [item.item_id for item in known])
@@ -142,7 +142,7 @@ def test_what_counting_parts_add_adds_up(recommender):
     assert counting
     some = 0
     for user in recommender.generation.users.between(0, 12):
-        listed = [item.item_id for item in recommender.query(user.user_id, 10, explore=False).items]
+        listed = [item.item_id for item in recommender.query(user.user_id, k=10, explore=False).items]
         for one in origins_of(recommender, user.user_id, listed):
             told = [weight.addend for weight in one.history if weight.addend is not None]
             some += len(told)
@@ -157,7 +157,7 @@ def test_what_counting_parts_add_adds_up(recommender):
 def test_an_item_that_was_taken_twice_goes_as_a_whole(recommender, add):
     add("SKU-0005", NOW - 9, user_id="u0040")
     add("SKU-0005", NOW - 5, user_id="u0040")
-    answer = recommender.query("u0040", 3)
+    answer = recommender.query("u0040", k=3)
     (one, *_) = origins_of(recommender, "u0040", [item.item_id for item in answer.items])
     weight = next(weight for weight in one.history if weight.item_id == "SKU-0005")
     assert weight.times == np.sum([item == "SKU-0005" for item in history_of(recommender, "u0040")]) >= 2

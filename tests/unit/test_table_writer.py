@@ -62,7 +62,7 @@ def test_each_ending_is_what_it_says(tmp_path: Path) -> None:
 
 def test_lists_of_everybody_are_the_same_in_each(trained, tmp_path: Path) -> None:
     for ending in ("parquet", "csv", "jsonl"):
-        recommend(trained.workspace, tmp_path / f"lists.{ending}", 3, users=[trained.user])
+        recommend(trained.workspace, tmp_path / f"lists.{ending}", k=3, users=[trained.user])
     whole = pq.read_table(tmp_path / "lists.parquet").to_pylist()
     flat = pa_csv.read_csv(tmp_path / "lists.csv").to_pylist()
     lines = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
@@ -72,7 +72,7 @@ def test_lists_of_everybody_are_the_same_in_each(trained, tmp_path: Path) -> Non
         ]
     assert flat[0]["parts.popularity"] == pytest.approx(whole[0]["parts"]["popularity"])
     with pytest.raises(RequestError, match="no known ending"):
-        recommend(trained.workspace, tmp_path / "lists.xlsx", 3)
+        recommend(trained.workspace, tmp_path / "lists.xlsx", k=3)
 
 
 def test_lists_are_written_without_what_takes_longer_to_load_than_they_do(trained, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_lists_are_written_without_what_takes_longer_to_load_than_they_do(traine
         from pathlib import Path
         from molar_indexes.batch import recommend
         target = Path({str(tmp_path / "lists.parquet")!r})
-        report = recommend(Path({str(trained.workspace)!r}), target, 3, users=[{trained.user!r}])
+        report = recommend(Path({str(trained.workspace)!r}), target, k=3, users=[{trained.user!r}])
         assert (report.users, report.rows, report.short) == (1, 3, 0), report
         slow = {{"torch", "pandas", "typer"}} & set(sys.modules)
         assert not slow, slow

@@ -283,19 +283,19 @@ def test_queries_exclusions_and_events_go_by_the_id_of_a_variant(sold):
     shop, skus = sold
     sku, i = next(one for one in skus if one[1] == 9)
     handle = f"{shopify_tables.KINDS[i % 6].lower().replace(' ', '-')}-{i}"
-    like = _ids(shop.similar(handle, 5))
-    assert _ids(shop.similar(sku, 5)) == like
-    assert _ids(shop.search(similar=sku, k=5)) == _ids(shop.search(similar=handle, k=5))
+    like = _ids(shop.similar(handle, k=5))
+    assert _ids(shop.similar(sku, k=5)) == like
+    assert _ids(shop.search(similar_to=sku, k=5)) == _ids(shop.search(similar_to=handle, k=5))
     other = next(own for own, n in skus if like[0].endswith(f"-{n}"))
-    assert _ids(shop.similar(sku, 4, exclude=[other])) == like[1:]
-    assert _ids(shop.similar(handle, 5, only=[other, sku])) == like[:1]
+    assert _ids(shop.similar(sku, k=4, exclude=[other])) == like[1:]
+    assert _ids(shop.similar(handle, k=5, candidates=[other, sku])) == like[:1]
     with shop.recommender() as recommender:
-        lists = [_ids(recommender.session([own], 5)) for own in (sku, handle)]
+        lists = [_ids(recommender.query(session=[own], k=5)) for own in (sku, handle)]
     assert lists[0] == lists[1]
-    assert handle in _ids(shop.query("new@mail.example", 40, fallback="popular"))
+    assert handle in _ids(shop.query("new@mail.example", k=40, fallback="popular"))
     purchase = {"event": "purchase", "user_id": "new@mail.example", "timestamp": "2024-03-01"}
     assert shop.events.append([{**purchase, "event_id": "1", "item_id": sku}]).accepted == 1
-    assert handle not in _ids(shop.query("new@mail.example", 40))
+    assert handle not in _ids(shop.query("new@mail.example", k=40))
 
 
 def test_a_purchase_of_a_variant_counts_for_the_list_that_showed_its_product(tmp_path):

@@ -41,7 +41,7 @@ def ids(scores):
 
 def test_a_users_list_is_that_of_the_recommender(client, trained):
     with Recommender.open(trained.workspace) as recommender:
-        wanted = recommender.query(trained.user, 6).items
+        wanted = recommender.query(trained.user, k=6).items
     told = client.get_recommend(trained.user, n=6)
     assert ids(told) == [item.item_id for item in wanted]
     assert told[0].score == pytest.approx(wanted[0].score, rel=1e-6)

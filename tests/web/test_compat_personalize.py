@@ -71,7 +71,7 @@ def list_of(runtime, user, k=50, **more):
 
 def test_a_users_list_is_that_of_the_recommender(runtime, trained):
     with Recommender.open(trained.workspace) as recommender:
-        wanted = recommender.query(trained.user, 6).items
+        wanted = recommender.query(trained.user, k=6).items
     told = list_of(runtime, trained.user, 6, metadataColumns={"ITEMS": ["price", "CATEGORY"]})
     assert ids(told) == [item.item_id for item in wanted]
     assert told["recommendationId"]

@@ -94,7 +94,7 @@ def ids(told):
 
 def test_a_users_list_is_that_of_the_recommender(client, trained):
     with Recommender.open(trained.workspace) as recommender:
-        wanted = recommender.query(trained.user, 6).items
+        wanted = recommender.query(trained.user, k=6).items
     told = client.send(RecommendItemsToUser(trained.user, 6, scenario="home", cascade_create=True))
     assert ids(told) == [item.item_id for item in wanted]
     assert told["recommId"]

@@ -13,7 +13,7 @@ from web_server import client_of
 
 from molar_indexes.recommender import Recommender
 
-PEOPLE = ({"user_id": "u0004"}, {"user_id": "nobody"}, {"anonymous_id": "visitor"}, {"items": ["SKU-0001"]})
+PEOPLE = ({"user_id": "u0004"}, {"user_id": "nobody"}, {"anonymous_id": "visitor"}, {"session": ["SKU-0001"]})
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def list_for(client, **body):
 def test_a_known_user_gets_the_list_of_the_recommender(client, trained):
     told = list_for(client, user_id=trained.user, k=5, explain=True, fields=["price", "nothing"], explore=False)
     with Recommender.open(trained.workspace) as recommender:
-        wanted = recommender.query(trained.user, 5, explain=True, explore=False)
+        wanted = recommender.query(trained.user, k=5, explain=True, explore=False)
     assert [item["item_id"] for item in told["items"]] == [item.item_id for item in wanted.items]
     assert told["known"]
     assert told["notes"] == ["the catalogue has no field 'nothing', so it is null: name an attribute of the items"]
@@ -103,9 +103,9 @@ def test_one_bad_event_keeps_no_other_out(client, trained):
         ({"user_id": "u", "k": "3"}, 422, "k", ""),
         ({"user_id": "u", "where": "prise < 3"}, 422, None, "price"),
         ({"user_id": ["u"]}, 422, "user_id", ""),
-        ({"user_id": "u", "seen": "hidden"}, 422, "seen", "did you mean 'hide'?"),
+        ({"user_id": "u", "fallback": "populer"}, 422, "fallback", "did you mean 'popular'?"),
         ({"user_id": "u", "objective": "soon"}, 422, "objective", "give one of future_items, next_item"),
-        ({}, 422, "user_id", "give user_id, anonymous_id or items"),
+        ({}, 422, "user_id", "give user_id, anonymous_id or session"),
         *(({**who, "explain": True, "language": "de-DE"}, 422, None, "did you mean 'de'?") for who in PEOPLE),
     ],
 )

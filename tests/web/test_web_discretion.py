@@ -82,8 +82,20 @@ def test_pages_are_told_no_reasons_of_a_user_id(clients, trained):
         assert (refused.status_code, refused.json()["field"]) == (403, "explain")
         assert clients(f"/v1/recommendations?user_id={user}&explain=true", None).status_code == 403
         assert clients("/v1/recommendations", {"user_id": user, "explain": True}, as_page=False).status_code == 200
-    told = clients("/v1/recommendations", {"items": ["SKU-0001"], "explain": True, "k": 3}).json()
+    told = clients("/v1/recommendations", {"session": ["SKU-0001"], "explain": True, "k": 3}).json()
     assert all(item["reasons"] for item in told["items"])
+
+
+@pytest.mark.parametrize(
+    "option", [{"fallback": "error"}, {"context": "in_session"}, {"as_of": "2026-01-01T00:00:00Z"}], ids=str
+)
+def test_pages_set_no_option_that_tells_of_a_users_past(clients, trained, option):
+    (name,) = option
+    for user in (trained.user, "nobody"):
+        refused = clients("/v1/recommendations", {"user_id": user, **option})
+        assert (refused.status_code, refused.json()["field"]) == (403, name)
+    assert clients("/v1/recommendations", {"session": ["SKU-0001"], **option}).status_code == 200
+    assert clients("/v1/recommendations", {"user_id": trained.user, **option}, as_page=False).status_code == 200
 
 
 def test_a_page_that_has_the_id_of_a_backends_list_is_told_no_more(clients, trained):

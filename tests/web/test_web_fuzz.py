@@ -354,13 +354,13 @@ def likely(trained, fuzzed):
         "user_id": user, "anonymous_id": user, "userId": user, "UserId": user, "user": user, "client_id": user,
         "item_id": item, "itemId": item, "ItemId": item, "item": item, "k": st.integers(1, 30), "n": st.integers(0, 30),
         "where": st.sampled_from(["price < 30", "category = chairs", "price <", "not (price > 3 and price < 2)"]),
-        "language": st.sampled_from(["en", "ja", "xx"]), "seen": st.sampled_from(["hide", "show"]),
+        "language": st.sampled_from(["en", "ja", "xx"]), "filter_seen": st.booleans(),
         "text": st.text(max_size=40), "event": st.sampled_from(["view_item", "purchase", "add_to_cart", "vieww"]),
         "event_id": st.text(min_size=1, max_size=8), "timestamp": moment, "Timestamp": moment, "time": moment,
         "fields": st.lists(st.sampled_from(["price", "category", "x"]), max_size=3),
         "diversity": st.floats(0, 1), "wait_for": st.integers(0, 5), "FeedbackType": st.sampled_from(["read", "buy"]),
     }  # fmt: skip
-    for many, one in (("items", item), ("exclude", item), ("only", item), ("users", user)):
+    for many, one in (("items", item), ("exclude", item), ("candidates", item), ("session", item), ("users", user)):
         known[many] = st.lists(one, max_size=5) | st.lists(st.fixed_dictionaries({"item_id": one}), max_size=3)
     return known
 
@@ -434,7 +434,7 @@ LIKELY = {
     "attributes": ({"price": 3}, {"price": 10**30}, {"title": "=1"}, {"price": None}, {"active": False}),
 }  # fmt: skip
 PEOPLE = ("user_id", "anonymous_id", "session_id", "userId", "UserId", "anonymousId", "client_id", "user")
-ITEMS = ("item_id", "itemId", "ItemId", "item", "similar")
+ITEMS = ("item_id", "itemId", "ItemId", "item", "similar_to")
 HEAVY = {path: 0.02 for path in MANY} | {"/v1/users/{user_id:path}": 0.2, "/v1/users/object": 0.2}
 
 
@@ -514,7 +514,13 @@ class MadeUp:
         if isinstance(kind, msgspec.inspect.NoneType):
             return None
         if isinstance(kind, msgspec.inspect.ListType):
-            one = {"items": "item_id", "exclude": "item_id", "only": "item_id", "users": "user_id"}.get(name, "")
+            one = {
+                "items": "item_id",
+                "exclude": "item_id",
+                "candidates": "item_id",
+                "session": "item_id",
+                "users": "user_id",
+            }.get(name, "")
             return [self.of(kind.item_type, one, depth + 1) for _ in range(self.chance.randrange(4))]
         if isinstance(kind, msgspec.inspect.DictType):
             return {self.chance.choice(TEXTS)[:9]: self.odd() for _ in range(self.chance.randrange(3))}

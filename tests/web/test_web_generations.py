@@ -20,7 +20,7 @@ def days(trained, tmp_path_factory):
     days = Days(trained, tmp_path_factory.mktemp("generations"))
     with days.shop.recommender() as recommender:
         users = [user.user_id for user in recommender.generation.users.between(0, 3)]
-        bought = [(user, recommender.query(user, 1).items[0].item_id) for user in users]
+        bought = [(user, recommender.query(user, k=1).items[0].item_id) for user in users]
     days.shop.events.append(
         {"event_id": f"b{user}", "event": "purchase", "user_id": user, "item_id": item, "timestamp": time.time()}
         for user, item in bought
@@ -131,7 +131,7 @@ def test_what_the_parts_of_the_score_did_adds_up(client, days, names):
         Recommender.open(days.shop.workspace, names[1]) as new,
     ):
         for key in sample(new.generation.users, 60):
-            lists = [one.query(key, 100, explore=False).items for one in (old, new)]  # 100: all items that may come
+            lists = [one.query(key, k=100, explore=False).items for one in (old, new)]  # 100: all items that may come
             first = [{item.item_id for item in one[:10]} for one in lists]
             parts = [{item.item_id: item.parts for item in one} for one in lists]
             scores = [{item.item_id: item.score for item in one} for one in lists]
@@ -220,7 +220,7 @@ def test_which_is_better_is_told_by_what_people_took_after_both_were_made(client
     assert (told["events"], told["users"], told["groups"][0]["outcome"]) == (3, 0, "too_few")
     with Recommender.open(days.shop.workspace, names[1]) as new:
         keys = [user.user_id for user in new.generation.users.between(20, 60)]
-        best = {key: new.query(key, 1, explore=False).items[0].item_id for key in keys}
+        best = {key: new.query(key, k=1, explore=False).items[0].item_id for key in keys}
         had = new.generation.index.fetch([int(new.generation.users.keyed(keys[0]).history[-1])])[0].item_id
     bought = [*best.items(), (keys[0], had), (keys[0], "strange"), ("somebody new", best[keys[0]])]
     days.shop.events.append(

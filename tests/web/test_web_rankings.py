@@ -44,7 +44,7 @@ def test_every_known_item_comes_once_in_the_order_of_a_list(client, trained, eve
     assert sorted(ids(told)) == sorted([*every, "gone"])
     assert [item["rank"] for item in told["items"]] == list(range(1, len(every) + 2))
     with Recommender.open(trained.workspace) as recommender:
-        wanted = recommender.query(trained.user, len(every), seen="show", explore=False)
+        wanted = recommender.query(trained.user, k=len(every), filter_seen=False, explore=False)
     shown = [item.item_id for item in wanted.items]
     assert ids(told)[: len(shown)] == shown
     for item in told["items"][: len(shown)]:

@@ -39,7 +39,7 @@ def wanted(answer):
 
 
 def test_words_find_what_the_recommender_finds(client, recommender):
-    title = recommender.query("nobody", 1, fallback="popular").items[0].title
+    title = recommender.query("nobody", k=1, fallback="popular").items[0].title
     told = found(client.post("/v1/search", json={"text": title, "k": 4, "fields": ["price"]}))
     assert ids(told) == wanted(recommender.search(title, k=4))
     assert told["basis"] == "search"
@@ -56,12 +56,12 @@ def test_words_that_nothing_is_like_say_so(client):
 
 
 def test_somebody_gets_what_suits_them_first_and_anybody_unknown_what_anybody_gets(client, recommender, trained):
-    told = found(client.post("/v1/search", json={"text": "lamp", "user_id": trained.user, "seen": "hide"}))
-    assert ids(told) == wanted(recommender.search("lamp", user_id=trained.user, seen="hide"))
+    told = found(client.post("/v1/search", json={"text": "lamp", "user_id": trained.user, "filter_seen": True}))
+    assert ids(told) == wanted(recommender.search("lamp", user_id=trained.user, filter_seen=True))
     assert told["known"]
     anybody = found(client.post("/v1/search", json={"text": "lamp"}))
     for who in ({"user_id": "nobody"}, {"anonymous_id": "a-1"}):
-        unknown = found(client.post("/v1/search", json={"text": "lamp", "seen": "hide", **who}))
+        unknown = found(client.post("/v1/search", json={"text": "lamp", "filter_seen": True, **who}))
         assert (unknown["known"], ids(unknown)) == (False, ids(anybody))
         assert "nothing is known of who asks" in unknown["notes"][-1]
 
@@ -113,8 +113,8 @@ def test_photos_have_a_bound(client):
 
 def test_what_is_like_an_item(client, recommender):
     told = found(client.get("/v1/items/SKU-0001/similar", params={"k": 5, "where": "price < 90"}))
-    assert ids(told) == wanted(recommender.similar("SKU-0001", 5, where="price < 90"))
-    assert ids(found(client.post("/v1/search", json={"similar": "SKU-0001", "k": 5, "where": "price < 90"}))) == ids(
+    assert ids(told) == wanted(recommender.similar("SKU-0001", k=5, where="price < 90"))
+    assert ids(found(client.post("/v1/search", json={"similar_to": "SKU-0001", "k": 5, "where": "price < 90"}))) == ids(
         told
     )
 
@@ -125,8 +125,8 @@ def test_an_unknown_item_gets_the_popular_list_and_a_note(client, recommender, i
     assert (told["known"], told["basis"]) == (False, "popularity")
     assert ids(told) == wanted(recommender.query("nobody", fallback="popular"))
     assert "is unknown" in told["notes"][0]
-    assert ids(found(client.post("/v1/search", json={"similar": "gone"}))) == ids(told)
-    beside = found(client.post("/v1/search", json={"similar": "gone", "text": "lamp"}))
+    assert ids(found(client.post("/v1/search", json={"similar_to": "gone"}))) == ids(told)
+    beside = found(client.post("/v1/search", json={"similar_to": "gone", "text": "lamp"}))
     assert ids(beside) == ids(found(client.post("/v1/search", json={"text": "lamp"})))
 
 
@@ -137,10 +137,10 @@ def test_text_without_words_gets_the_popular_list(client):
 
 
 def test_a_session_or_a_selection_of_unknown_items_is_no_error(client):
-    told = found(client.post("/v1/recommendations", json={"items": ["gone"]}))
+    told = found(client.post("/v1/recommendations", json={"session": ["gone"]}))
     assert told["basis"] == "popularity"
     assert "left out, as they are unknown: 'gone'" in told["notes"][0]
-    told = found(client.post("/v1/recommendations", json={"user_id": "u", "only": ["gone", "SKU-0001"]}))
+    told = found(client.post("/v1/recommendations", json={"user_id": "u", "candidates": ["gone", "SKU-0001"]}))
     assert set(ids(told)) <= {"SKU-0001"}
     assert told["notes"][0] == "of the items that may come these are unknown: 'gone'"
 

@@ -90,8 +90,9 @@ def demo(
         return
     run.console.line(f"\n$ molar query --user {facts.example_user} -k 5")
     print_answer(run, shop.query(facts.example_user, k=5))
-    run.console.line(f"\n$ molar query --user {facts.new_user} -k 5 --fallback popular")
-    print_answer(run, shop.query(facts.new_user, k=5, fallback="popular"))
+    run.console.line(f"\n$ molar query --user {facts.new_user} -k 5")
+    print_answer(run, shop.query(facts.new_user, k=5))
+    run.console.note(f"no history is known of {facts.new_user}, so these are the most popular items")
     if experiment and days is not None:
         _introduce(run, made, days, folder, harmful=harmful)
     elif days is not None:

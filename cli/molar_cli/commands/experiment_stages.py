@@ -10,7 +10,7 @@ import typer
 from molar_cli.options import option
 from molar_cli.session import Session, command
 from molar_retrieval.errors import SettingsError
-from molar_retrieval.experiments.definition import Arm, Experiment
+from molar_retrieval.experiments.definition import OPTIONS, Arm, Experiment
 
 if TYPE_CHECKING:
     from molar.introducing.moving import Moved
@@ -24,7 +24,7 @@ _Preset = Annotated[str | None, option("The last generation made by molar align 
 _Rules = Annotated[Path | None, option("Rules that are tried; default: those of the shop.", metavar="FILE")]
 _Options = Annotated[
     list[str] | None,
-    option("diversity, calibrate, calibration, rerank, explore or rules; often.", "--option", metavar="NAME=VALUE"),
+    option(f"An option of a query: {', '.join(OPTIONS)}; often.", "--option", metavar="NAME=VALUE"),
 ]
 _OfControl = Annotated[str | None, option("Generation of the control arm; default: the live one.")]
 _ControlPreset = Annotated[str | None, option("The same by the preset that it was made with.")]

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from molar_cli import options
-from molar_cli.options import names, option
+from molar_cli.options import RulesOption, names, option
 from molar_cli.session import Session, command
 
 
@@ -16,9 +15,11 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New, or exported before.")] = Path("device"),
     fields: Annotated[str | None, option("Attributes to show beside the titles.", metavar="NAME,NAME")] = None,
     photos: Annotated[bool, option("Copy small photos as well.", "--photos")] = False,
-    rerank: options.RerankOption = True,
+    rerank: Annotated[
+        bool, typer.Option("--rerank/--no-rerank", help="Export the second stage, if there is one.")
+    ] = True,
     generation: Annotated[str | None, option("A generation; default: the live one.", metavar="NAME")] = None,
-    rules: options.RulesOption = None,
+    rules: RulesOption = None,
 ) -> None:
     """Write the whole index, and a page that answers in a browser by itself: what somebody did stays on their device.
 
@@ -29,7 +30,12 @@ def export(
     Example: [bold]molar export device/ --fields price,category --photos[/]
     """
     written = run.shop().export_device(
-        folder, fields=names(fields) or (), photos=photos, rerank=rerank, generation=generation, rules=rules
+        folder,
+        fields=() if fields is None else names(fields),
+        photos=photos,
+        rerank=rerank,
+        generation=generation,
+        rules=rules,
     )
     if run.document(written.to_dict()):
         return

@@ -5,44 +5,44 @@ from typing import Annotated
 
 import typer
 
-from molar_cli import options
-from molar_cli.options import names, option
+from molar_cli.options import (
+    DEFAULTS,
+    ClusterOption,
+    IndexFallbackOption,
+    IndexOption,
+    RulesOption,
+    check_rules,
+    option,
+    query_options,
+)
 from molar_cli.session import Session, command
 from molar_retrieval import limits
-from molar_retrieval.errors import DataError, SettingsError
+from molar_retrieval.errors import DataError
+from molar_retrieval.ranking.query import BATCH_OPTIONS, BatchQuery, QueryOptions
 
 _LARGEST = 256 << 20
 """Bytes of a file of user ids."""
 
 
 @command()
+@query_options(BatchQuery, BATCH_OPTIONS)
 def recommend(
     run: Session,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The file: .parquet, .csv or .jsonl.")
     ] = Path("recommendations.parquet"),
-    k: options.ListedOption = 10,
     users: Annotated[Path | None, option("Only these users, one id per line; default: all.", metavar="FILE")] = None,
     segment: Annotated[
         str | None, option("Only people like this, by columns of index.segments.", metavar="CONDITION")
     ] = None,
-    where: options.WhereOption = None,
-    exclude: options.ExcludeOption = None,
-    only: options.OnlyOption = None,
-    seen: options.SeenOption = "hide",
-    objective: options.ObjectiveOption = None,
-    diversity: options.DiversityOption = 0.0,
-    calibrate: options.CalibrateOption = None,
-    rerank: options.RerankOption = True,
-    explore: options.ExploreOption = True,
-    rules: options.RulesOption = None,
-    no_rules: options.NoRulesOption = False,
+    options: QueryOptions = DEFAULTS,
+    rules_file: RulesOption = None,
     processes: Annotated[
         int | None, option("How many of this machine work at once; default: one per core.", min=1)
     ] = None,
-    index: options.IndexOption = None,
-    index_fallback: options.IndexFallbackOption = None,
-    cluster: options.ClusterOption = None,
+    index: IndexOption = None,
+    index_fallback: IndexFallbackOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Write the lists of all users to a file, the same that `molar query` gives each of them.
 
@@ -50,13 +50,10 @@ def recommend(
 
     Example: [bold]molar recommend -k 20 --out tonight.parquet[/]
     """
-    if rules is not None and no_rules:
-        raise SettingsError("--rules names rules, and --no-rules leaves them aside", "leave one out")
+    check_rules(rules_file, options)
     report = run.shop().recommend(
-        out, k, users=None if users is None else _lines(users), segment=segment, where=where,
-        exclude=names(exclude) or (), only=names(only), rules=not no_rules, seen=seen, objective=objective,
-        diversity=diversity, calibrate=calibrate, rerank=rerank, explore=explore, processes=processes,
-        rules_file=rules, index=index, index_fallback=index_fallback, cluster=cluster,
+        out, users=None if users is None else _lines(users), segment=segment, processes=processes,
+        rules_file=rules_file, index=index, index_fallback=index_fallback, cluster=cluster, **options,
     )  # fmt: skip
     if run.document(report.to_dict()):
         return
@@ -65,7 +62,7 @@ def recommend(
     if report.skipped:
         run.console.note(f"{report.skipped:,} users have no list: no history is known, or they are not chosen")
     if report.short:
-        run.console.note(f"{report.short:,} users have fewer than {k} items, as no others may come")
+        run.console.note(f"{report.short:,} users have fewer than {options.get('k', 10)} items, as no others may come")
 
 
 def _lines(path: Path) -> list[str]:

@@ -116,7 +116,7 @@ class OpenArm:
     recommender: "Recommender"
     problem: MolarError | None = None
 
-    def answer(self, wanted: ListWanted, as_of: int | None = None) -> Recommendations:
+    def answer(self, wanted: ListWanted, last_event: int | None = None) -> Recommendations:
         """The list of the arm; its problem, where it has one."""
         if self.problem is not None:
             raise self.problem
@@ -124,7 +124,7 @@ class OpenArm:
             return wanted.popular(self.recommender, {})
         if self.arm.shows == "nothing":
             return _nothing(self.recommender)
-        return wanted.listed(self.recommender, self.arm.options, as_of)
+        return wanted.listed(self.recommender, self.arm.options, last_event)
 
     def popular(self, wanted: ListWanted) -> Recommendations:
         """What comes where its list would be late."""
@@ -192,7 +192,7 @@ class ArmRecommenders:
         """What answers, after a first question, which reads what is read once and finds mistakes in the rules."""
         found = self._opened(*source)
         try:
-            found.query("a first question", 1, fallback="popular")
+            found.query("a first question", k=1)
         except BaseException:
             found.close()
             raise

@@ -441,10 +441,10 @@ def _shown(recommender: Recommender, rules: Path | None, arm: Arm, moment: Momen
     user, session = (name, None) if kind == "user_id" else (None, name)
     with as_it_was(recommender, moment.events, moment.at, rules) as past:
         if arm.shows == "popular":
-            answer = past.popular(moment.places, user_id=user, session_id=session)
+            answer = past.popular(k=moment.places, user_id=user, anonymous_id=session)
         else:
             options = {**arm.options, "explore": False}
-            answer = past.query(user, moment.places, session_id=session, fallback="popular", **options)
+            answer = past.query(user, k=moment.places, anonymous_id=session, **options)
     return [item.item_id for item in answer.items]
 
 

@@ -124,7 +124,7 @@ async def session(call: Call) -> Reply:
     """The list of somebody who did just this; the popular one where all of it is of unknown items."""
     page: GorsePage = call.query
     items = [one.item_id for one in sorted(call.body, key=lambda one: one.timestamp)]
-    return Reply(_scores(await listed(call, items=items, k=_k(page), where=_where(call, page)), page))
+    return Reply(_scores(await listed(call, session=items, k=_k(page), where=_where(call, page)), page))
 
 
 async def feedback(call: Call) -> Reply:

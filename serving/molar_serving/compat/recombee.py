@@ -24,6 +24,7 @@ from starlette.routing import compile_path
 
 from molar_retrieval import limits
 from molar_retrieval.errors import MolarError
+from molar_retrieval.ranking.query import Id, Share
 from molar_serving import problems
 from molar_serving.auth import Credentials, Dialect, Scope
 from molar_serving.compat.signatures import PARAMETERS, of_address
@@ -48,7 +49,7 @@ from molar_serving.compat.translated import (
 from molar_serving.endpoint import Call, Endpoint, Method, Reply
 from molar_serving.lists import deadline_of
 from molar_serving.problems import ProblemError, unreadable
-from molar_serving.wire import Id, ListAnswer, Many, Moment, Number, Share, encode
+from molar_serving.wire import ListAnswer, Many, Moment, Number, encode
 
 _GRAMMAR = r"""
     ?start: either

@@ -56,7 +56,7 @@ async def popular(call: Call, **wishes: Any) -> ListAnswer:
     """The items that most people took."""
     asked, recommender = _converted(wishes, RecommendationRequest), call.service.recommender
     answer = await call.service.answers.do(lambda: asking.popular(recommender, asked))
-    return _told(reply(call, list_answer(call, answer, asked.fields), asked))
+    return _told(reply(call, list_answer(answer), asked))
 
 
 async def ranked(call: Call, **wishes: Any) -> ListAnswer:
@@ -83,7 +83,7 @@ async def item_now(call: Call, item_id: str) -> "ItemStanding":
 
 async def _answered(call: Call, question: Question) -> ListAnswer:
     answer, notes = await answered(call, question)
-    return _told(reply(call, list_of(call, question, answer, notes), question, question))
+    return _told(reply(call, list_of(question, answer, notes), question, question))
 
 
 def _told(answered: Reply) -> ListAnswer:

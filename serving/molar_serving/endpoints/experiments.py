@@ -22,12 +22,13 @@ from molar_retrieval.experiments.assignment import held_out
 from molar_retrieval.experiments.definition import BETWEEN, HARM_BETWEEN, Experiment
 from molar_retrieval.experiments.records import StageRow
 from molar_retrieval.experiments.store import ExperimentStore
+from molar_retrieval.ranking.query import Id, Share
 from molar_retrieval.workspace.config_files import parse_toml
 from molar_serving.browsers import ALONE
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.overload import alone
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Id, Share, Strict
+from molar_serving.wire import Strict
 
 if TYPE_CHECKING:
     from molar.experiments import Experiments

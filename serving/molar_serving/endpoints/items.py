@@ -19,9 +19,10 @@ from molar_retrieval.columns import IMAGE
 from molar_retrieval.data.availability import ACTIVE
 from molar_retrieval.data.live_events import EventLogReader
 from molar_retrieval.errors import MolarError, shown
+from molar_retrieval.ranking.query import Id
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Id, Strict
+from molar_serving.wire import Strict
 
 if TYPE_CHECKING:
     from molar_retrieval.data.event_log import AppendResult

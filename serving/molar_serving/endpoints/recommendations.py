@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,7 +11,7 @@ from molar_retrieval import limits
 from molar_serving.asking import Question, ask, popular, who, with_photos
 from molar_serving.auth import check_reasons, redact_for_pages
 from molar_serving.endpoint import Call, Endpoint, Reply
-from molar_serving.lists import answered, given, list_answer, list_in_time, list_of, reply
+from molar_serving.lists import answered, list_answer, list_in_time, list_of, reply
 from molar_serving.problems import ProblemError
 from molar_serving.response_store import SOON, Shown
 from molar_serving.wire import (
@@ -19,12 +19,9 @@ from molar_serving.wire import (
     ListAnswer,
     NextRequest,
     RankingsRequest,
-    RecommendationParameters,
     RecommendationRequest,
-    SearchParameters,
     SearchRequest,
     SimilarRequest,
-    SimpleParameters,
     encode,
 )
 
@@ -51,7 +48,7 @@ async def recommend(call: Call) -> Reply:
         await asyncio.sleep(look)
         look *= _LONGER
         answer, notes = await answered(call, asked)
-    told = list_of(call, asked, answer, notes)
+    told = list_of(asked, answer, notes)
     if asked.wait_for is not None and answer.events < asked.wait_for:
         told.notes.append(f"events up to {answer.events:,} are known, not yet up to {asked.wait_for:,}")
     return reply(call, told, asked, asked)
@@ -59,7 +56,7 @@ async def recommend(call: Call) -> Reply:
 
 async def recommend_simply(call: Call) -> Reply:
     """The same by the parameters of an address."""
-    call.body = RecommendationRequest(**given(call.query))
+    call.body = call.query
     return await recommend(call)
 
 
@@ -104,10 +101,9 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
     def listed(explain: bool, rerank: bool) -> "Recommendations":
         if arm is not None and arm.arm.shows == "popular":
             return most_popular(hide=True)
-        second = rerank and (arm is None or bool(arm.arm.options.get("rerank", True)))
 
         def of(recommender: "Recommender") -> "Recommendations":
-            return ask(recommender, asked, explain=explain, rerank=second, k=count, as_of=shown.events)
+            return ask(recommender, asked, explain=explain, rerank=rerank, k=count, last_event=shown.events)
 
         return _of(call, shown.generation, of, arm)
 
@@ -115,7 +111,7 @@ async def page_behind(call: Call, answer_id: str, k: int) -> Reply:
         return _of(call, shown.generation, lambda recommender: popular(recommender, asked, count, hide=hide), arm)
 
     answer, notes = await list_in_time(call, listed, most_popular, explain=getattr(asked, "explain", False))
-    told = list_of(call, asked, _behind(answer, shown, asked.k), notes)
+    told = list_of(asked, _behind(answer, shown, asked.k), notes)
     if told.generation != shown.generation:
         told.notes.append(f"generation {shown.generation} is gone, so the list goes on as {told.generation} has it")
     if arm is None and shown.experiment is not None:
@@ -198,12 +194,13 @@ async def rank(call: Call) -> Reply:
 
     def popular(_: bool) -> "Recommendations":
         recommender = call.service.recommender
-        return with_photos(recommender.popular(len(ids), only=ids, rules=asked.rules), recommender, asked.fields)
+        answer = recommender.popular(k=len(ids), candidates=ids, rules=asked.rules, fields=asked.fields)
+        return with_photos(answer, recommender)
 
     answer, notes = await list_in_time(
         call, lambda _, rerank: _ranked(call, asked, ids, rerank), popular, explain=False
     )
-    told = list_answer(call, answer, asked.fields, notes)
+    told = list_answer(answer, notes)
     told.shortfall = None
     if not told.known and not notes:
         told.notes.append("nothing is known of who asks, so the order is that of most people")
@@ -219,30 +216,27 @@ async def rank(call: Call) -> Reply:
 
 
 def _ranked(call: Call, asked: RankingsRequest, ids: list[str], rerank: bool) -> "Recommendations":
-    recommender, k = call.service.recommender, len(ids)
-    options: dict[str, Any] = {"only": ids, "rules": asked.rules, "rerank": rerank, "seen": "show", "explore": False}
-    options["objective"] = asked.objective
-    if asked.session is not None:
-        session = [str(item) for item in asked.session]
-        answer = recommender.session(session, k, fallback="popular", **options)
-    else:
-        user_id, session_id = who(asked)
-        answer = recommender.query(user_id, k, session_id=session_id, fallback="popular", **options)
-    return with_photos(answer, recommender, asked.fields)
+    recommender, session = call.service.recommender, tuple(str(item) for item in asked.session or ())
+    user_id, anonymous_id = (None, None) if session else who(asked)
+    answer = recommender.query(
+        user_id, anonymous_id=anonymous_id, session=session, k=len(ids), candidates=ids, rules=asked.rules,
+        rerank=rerank, filter_seen=False, explore=False, objective=asked.objective, fields=asked.fields,
+    )  # fmt: skip
+    return with_photos(answer, recommender)
 
 
 async def search(call: Call) -> Reply:
     """What words, a photo or another item ask for; what suits somebody who is named comes first among equals."""
     asked: SearchRequest = call.body
-    if asked.text is None and asked.image is None and asked.similar is None:
-        raise ProblemError(422, "nothing is asked for", "send text, image or similar", field="text")
-    told = list_of(call, asked, *await answered(call, asked))
+    if asked.text is None and asked.image is None and asked.similar_to is None:
+        raise ProblemError(422, "nothing is asked for", "send text, image or similar_to", field="text")
+    told = list_of(asked, *await answered(call, asked))
     return reply(call, told, asked, asked if asked.image is None else None)
 
 
 async def search_simply(call: Call) -> Reply:
     """The same for words, by the parameters of an address."""
-    call.body = SearchRequest(**given(call.query))
+    call.body = call.query
     return await search(call)
 
 
@@ -250,14 +244,14 @@ async def search_by_photo(call: Call) -> Reply:
     """The same for a photo that is sent as it is, ``fetch(address, {method: "POST", body: file})``."""
     if not call.body:
         raise ProblemError(422, "the body is empty", "send the file of a photo", field="image")
-    call.body = SearchRequest(**given(call.query), image=call.body)
+    call.body = msgspec.structs.replace(call.query, image=call.body)
     return await search(call)
 
 
 async def similar(call: Call) -> Reply:
     """The items whose words and photo are most like those of an item."""
-    asked = SimilarRequest(item_id=call.path["item_id"], **given(call.query))
-    return reply(call, list_of(call, asked, *await answered(call, asked)), asked, asked)
+    asked: SimilarRequest = call.query
+    return reply(call, list_of(asked, *await answered(call, asked)), asked, asked)
 
 
 ENDPOINTS = (
@@ -276,7 +270,7 @@ ENDPOINTS = (
         "answer",
         "What somebody should see next, by a simple address",
         recommend_simply,
-        query=RecommendationParameters,
+        query=RecommendationRequest,
         reply=ListAnswer,
     ),
     Endpoint(
@@ -330,7 +324,7 @@ ENDPOINTS = (
         "answer",
         "Search by words, by a simple address",
         search_simply,
-        query=SearchParameters,
+        query=SearchRequest,
         reply=ListAnswer,
     ),
     Endpoint(
@@ -339,7 +333,7 @@ ENDPOINTS = (
         "answer",
         "Search by a photo, sent as it is",
         search_by_photo,
-        query=SearchParameters,
+        query=SearchRequest,
         reply=ListAnswer,
         media=("image/*",),
         most=limits.PHOTO,
@@ -350,7 +344,7 @@ ENDPOINTS = (
         "answer",
         "Items like an item",
         similar,
-        query=SimpleParameters,
+        query=SimilarRequest,
         reply=ListAnswer,
     ),
 )

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct, field
 
 from molar_retrieval import limits
 from molar_retrieval.errors import DataError, DiskError, SettingsError
+from molar_retrieval.ranking.query import Id
 from molar_retrieval.workspace.config_files import parse_toml, toml_of
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.endpoints.generations import ListsCompared, lists_compared
 from molar_serving.overload import alone
 from molar_serving.problems import ProblemError
 from molar_serving.rules_file import RulesFile, etag_of
-from molar_serving.wire import Id, Strict
+from molar_serving.wire import Strict
 
 if TYPE_CHECKING:
     from molar_indexes.comparison import RulesPreview

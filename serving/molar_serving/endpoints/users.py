@@ -13,9 +13,10 @@ from molar_retrieval.data.event_parsing import DESCRIBE, EVENT_TYPES, IDENTIFY, 
 from molar_retrieval.data.live_events import WANTED, EventLogReader, fits
 from molar_retrieval.errors import shown, suggestion
 from molar_retrieval.privacy.pseudonyms import StoredName
+from molar_retrieval.ranking.query import Id
 from molar_serving.endpoint import Call, Endpoint, Reply
 from molar_serving.problems import ProblemError
-from molar_serving.wire import Id, Strict
+from molar_serving.wire import Strict
 
 if TYPE_CHECKING:
     from molar_indexes.privacy.forgetting import Forgotten

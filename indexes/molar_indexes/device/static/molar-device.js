@@ -72,12 +72,12 @@ export class DeviceShop {
    *
    * @param {(string | {item_id: string, time?: number})[]} history Oldest first. Where one has no time, it is read as if
    *   all of it were at one moment, just now. Without a known item the answer is what is popular.
-   * @param {{k?: number, seen?: "hide" | "show", rerank?: boolean, now?: Date}} options How many items; whether those of the history
+   * @param {{k?: number, filter_seen?: boolean, rerank?: boolean, now?: Date}} options How many items; whether those of the history
    *   may come back; whether the second stage moves what it can; from when the age of what is fresh counts, and whether somebody comes back.
    */
-  async recommend(history, { k = 10, seen = "hide", rerank = true, now = new Date() } = {}) {
+  async recommend(history, { k = 10, filter_seen = true, rerank = true, now = new Date() } = {}) {
     const { rows, seconds, unknown } = this.#read(history);
-    const hidden = new Set(seen === "hide" ? rows : []);
+    const hidden = new Set(filter_seen ? rows : []);
     if (!rows.length) return this.#popular(k, hidden, unknown);
     const user = await encode(rows, seconds, this.#facts, this.#tensors, this.#session);
     const asked = { user, rows, last: seconds.at(-1), hidden, k, rerank, now: Number(now) };

@@ -169,8 +169,8 @@ def _neighbours(service: "Service", item_id: str) -> dict[str, Any]:
     recommender = service.recommender
     if standing(service, item_id).state == "queued":
         raise ProblemError(409, "the item is not in the generation yet", "run `molar update`")
-    like = listed(lambda: recommender.similar(item_id, _LIKE, rules=False))
-    taken = listed(lambda: recommender.session([item_id], _LIKE, rules=False, explore=False))
+    like = listed(lambda: recommender.similar(item_id, k=_LIKE, rules=False))
+    taken = listed(lambda: recommender.query(session=[item_id], k=_LIKE, rules=False, explore=False))
     return {"like": () if like is None else like.items, "taken": () if taken is None else taken.items}
 
 

@@ -70,7 +70,7 @@ async def _page(visit: Visit, asked: Mapping[str, str], photo: bytes = b"") -> P
 def _columns(service: "Service", asked: Mapping[str, str], photo: bytes) -> list[Column]:
     options: dict[str, Any] = {
         "text": asked["text"] or None,
-        "similar": asked["similar"] or None,
+        "similar_to": asked["similar"] or None,
         "where": asked["where"] or None,
         "user_id": asked["who"] or None,
     }
@@ -79,7 +79,7 @@ def _columns(service: "Service", asked: Mapping[str, str], photo: bytes) -> list
         changed: dict[str, dict[str, Any]] = {
             "no_rules": {"rules": False},
             "nobody": {"user_id": None},
-            "words_only": {"similar": None, "user_id": None},
+            "words_only": {"similar_to": None, "user_id": None},
         }
         without = b"" if beside == "words_only" else photo
         found.append(_column(service.recommender, beside, options | changed[beside], without, found[0].answer))
