@@ -284,7 +284,7 @@ def http(place: Path) -> dict[str, Any]:
         asked[f"{user}: search"] = ("POST", "/v1/search", {**quiet, "user_id": user, "text": "red leather"})
     for number in range(0, len(items), max(1, len(items) // 20)):
         item = items[number]
-        asked[f"{item}: session"] = ("POST", lists, {**quiet, "items": [item], "explore": False})
+        asked[f"{item}: session"] = ("POST", lists, {**quiet, "session": [item], "explore": False})
         asked[f"{item}: similar"] = ("GET", f"/v1/items/{item}/similar?k=10&dry_run=true", None)
     for words in ("black dress", "a gift for a boy", "wool", "zzz"):
         asked[f"search: {words}"] = ("POST", "/v1/search", {**quiet, "text": words})
