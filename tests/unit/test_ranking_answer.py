@@ -24,5 +24,6 @@ def test_an_answer_is_jsonable_without_payloads() -> None:
             "propensity": 1.0,
             "reasons": [],
             "evidence": None,
+            "fields": {},
         }
     ]

@@ -60,8 +60,8 @@ def test_the_popular_list_leaves_out_what_its_person_had_where_there_is_time(cli
     monkeypatch.setattr(Working, "do", popular_alone)
     left = late(user_id=trained.user, k=100)
     assert left == [item for item in everybody if item in left] != everybody
-    assert late(user_id=trained.user, k=100, seen="show") == everybody
-    assert late(items=everybody[:2], k=3) == everybody[2:5]
+    assert late(user_id=trained.user, k=100, filter_seen=False) == everybody
+    assert late(session=everybody[:2], k=3) == everybody[2:5]
     monkeypatch.setattr(lists, "_can_wait", lambda call: False)
     assert late(user_id=trained.user, k=100) == everybody
 
